@@ -1,0 +1,139 @@
+"""What the fold says: decisions, findings, holds and events that came too late. Values only; wire turns them into records."""
+
+from typing import Literal
+
+import msgspec
+
+from pipeline.core.events import Ms
+
+Level = Literal["clear", "watch", "alert"]
+Stage = Literal["before_entry", "at_entry", "after_entry", "near_miss"]
+FeatureValue = float | int | bool | str
+
+
+class Reason(msgspec.Struct, frozen=True, array_like=True):
+    """A named, signed part of the log-odds. ``text`` is how an analyst would say it."""
+
+    name: str
+    contribution: float
+    text: str = ""
+
+
+class RuleHit(msgspec.Struct, frozen=True, array_like=True):
+    """A rule that holds for the episode: its id (R01), its name and version."""
+
+    uid: str
+    name: str
+    version: str
+
+
+class Evidence(msgspec.Struct, frozen=True, array_like=True):
+    """An event that an assessment rests on."""
+
+    event_id: str
+    type: str
+    occurred_at: Ms
+    feed: str
+
+
+class Decision(msgspec.Struct, frozen=True, kw_only=True):
+    """An assessment worth keeping, with every input on it.
+
+    ``time`` is the latest arrival among the events it rests on, or the deadline that fired (ms). ``probability`` is 0 to 1.
+    """
+
+    decision_id: str
+    account_id: str
+    otp_id: str
+    incident_id: str
+    finding_uid: str | None
+    time: Ms
+    stage: Stage
+    level: Level
+    probability: float
+    threshold: float
+    features: dict[str, FeatureValue]
+    reasons: tuple[Reason, ...]
+    event_ids: tuple[str, ...]
+    policy_id: str
+    model_id: str
+    version: str
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """What an alert reports; one challenge, one uid. Instants in ms. ``None`` in a flag means that no feed tells."""
+
+    uid: str
+    sequence: int
+    activity: Literal["create", "update", "close"]
+    incident_id: str
+    part_of: str | None  # the uid of the open finding of this incident that pages, when this one does not
+    account_id: str
+    otp_id: str
+    session_id: str | None
+    time: Ms
+    created_time: Ms
+    first_seen: Ms
+    last_seen: Ms
+    stage: Stage
+    level: Level
+    probability: float
+    threshold: float
+    title: str
+    message: str  # one sentence an analyst can read aloud
+    story: str  # what happened, with times
+    advice: str  # what to do now
+    contact_advice: str
+    close_reason: str | None
+    verdict_id: int  # OCSF verdict_id, 0 unknown
+    kinds: tuple[str, ...]  # finding types, such as otp_relay_voice
+    attacks: tuple[str, ...]  # technique ids: T1111, F1006.002, ...
+    rules: tuple[RuleHit, ...]
+    reasons: tuple[Reason, ...]
+    events: tuple[Evidence, ...]
+    data: dict[str, object]  # the features with the account's own normal beside them
+    ip: str | None
+    caller: str | None
+    decision_deadline: Ms | None
+    feeds: tuple[str, ...]
+    feeds_missing: tuple[str, ...]
+    call_live: bool | None
+    session_open: bool | None
+    money_moved: bool | None
+    linked_accounts: int | None
+    truncated: bool
+    policy_id: str
+    model_id: str
+    version: str
+    expires_at: Ms | None  # until when the code is valid
+
+
+class Hold(msgspec.Struct, frozen=True, kw_only=True):
+    """While a challenge is at level ``alert`` and unused: the login server may refuse the code."""
+
+    account_id: str
+    otp_id: str
+    session_id: str | None
+    finding_uid: str
+    probability: float
+    expires_at: Ms
+    reason: str
+
+
+class HoldEnded(msgspec.Struct, frozen=True, kw_only=True):
+    """The hold on a challenge is over; becomes a tombstone."""
+
+    account_id: str
+    otp_id: str
+
+
+class Late(msgspec.Struct, frozen=True, kw_only=True):
+    """An event that was not folded: it arrived too long after it occurred, or its time was already sealed."""
+
+    account_id: str
+    event_id: str
+    occurred_at: Ms
+    arrived_at: Ms
+
+
+Outcome = Decision | Finding | Hold | HoldEnded | Late

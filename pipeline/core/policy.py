@@ -1,0 +1,112 @@
+"""What we believe: windows, bounds, thresholds and weights, frozen; the defaults are the policy in force.
+
+A TOML file may override any of it; unknown fields are refused and the invariants between fields are checked. ``Policy.id`` is a
+hash of the content and stands on every decision.
+"""
+
+import hashlib
+from functools import cached_property
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+Seconds = Annotated[int, Meta(ge=1, le=400 * 86400)]
+Share = Annotated[float, Meta(ge=0.0, le=1.0)]
+Count = Annotated[int, Meta(ge=1, le=100_000)]
+
+
+class Bounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How late, how early and how many."""
+
+    lateness_s: Seconds = 1800  # arrived_at - occurred_at above this is late (contract.md); line changes and dispositions never are
+    future_s: Seconds = 300  # occurred_at this far beyond arrived_at is a broken clock: refused at ingest
+    slack_s: Seconds = 300  # how far the stages may disorder arrivals (ingest aligns to 5 s; the rest is for a slow route)
+    recent_events: Count = 400  # recent events kept per account; more are dropped, the oldest calls and messages first, and said
+    devices: Count = 16  # devices remembered per account
+    networks: Count = 24  # networks (ASN) remembered per account
+    countries: Count = 12
+    peers: Count = 96  # numbers remembered per account: 90 days of a usual circle
+    entry_times: Count = 24  # last entry latencies remembered, for the account's own normal
+    settled: Count = 8  # assessments kept per account for a later disposition (architecture.md)
+    settled_days: Count = 45  # and for how long
+    line_accounts: Count = 32  # a phone with more accounts is not fanned out (contract.md)
+
+
+class Windows(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How far an episode reaches."""
+
+    before_s: Seconds = 3600  # calls, messages and logins this long before the dispatch belong to the episode
+    after_s: Seconds = 600  # changes of the account this long after the entry (domain.md P1)
+    call_live_s: Seconds = 3600  # without an end, a call counts as live this long (contract.md)
+    code_valid_s: Seconds = 600  # validity of a code that does not say (domain.md: 2 to 10 minutes)
+    code_valid_most_s: Seconds = 1800  # a stated validity beyond this is cut, so that an episode ends
+    delivery_s: Seconds = 60  # a call or message of the code's channel this soon after the dispatch is the delivery (contract.md)
+    incident_s: Seconds = 600  # challenges of one purpose this close are one incident (contract.md)
+    known_after_s: Seconds = 10800  # a device is known once it was first seen this long ago (domain.md L1: 3 h)
+    peer_known_days: Count = 90  # a number is a stranger when not seen for this long (domain.md C3)
+    line_change_s: Seconds = 864000  # a SIM swap or port counts this long: 240 h (CAMARA SIM Swap default maxAge)
+    forwarding_s: Seconds = 604800  # forwarding switched on this recently is suspicious: 7 d (R06)
+    link_learned_days: Count = 180  # a link learned from a dispatch ends (contract.md: recycled numbers)
+    route_recent_s: Seconds = 1800  # calls and messages route keeps for a link that appears later (architecture.md)
+    route_line_days: Count = 400  # line changes route keeps (architecture.md)
+
+
+class Feeds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """When a feed counts as behind or absent."""
+
+    behind_s: Seconds = 60  # a feed this far behind the fastest no longer holds back the clock
+    silent_s: Seconds = 1800  # a feed with no record for this long is missing
+    dead_letter_share: Share = 0.5  # above this share of the last records, a feed is suspended
+    dead_letter_window: Count = 200  # over how many records the share is taken
+
+
+class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Probabilities at which the level rises."""
+
+    watch: Share = 0.05
+    alert: Share = 0.5
+
+
+class Privacy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How addresses and devices are kept (contract.md): as they are, as a keyed pseudonym, or not at all."""
+
+    ip: Literal["plain", "pseudonym", "drop"] = "plain"
+    device_id: Literal["plain", "pseudonym", "drop"] = "plain"
+
+
+class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
+    """Everything that can change a decision, apart from code."""
+
+    bounds: Bounds = Bounds()
+    windows: Windows = Windows()
+    feeds: Feeds = Feeds()
+    thresholds: Thresholds = Thresholds()
+    privacy: Privacy = Privacy()
+    weights: dict[str, Annotated[float, Meta(ge=-20.0, le=20.0)]] = {}  # overrides of core.model.WEIGHTS, by name
+    rules_off: frozenset[str] = frozenset()  # ids of rules that do not count
+
+    def __post_init__(self) -> None:
+        if self.thresholds.watch >= self.thresholds.alert:
+            raise ValueError("thresholds.watch must be below thresholds.alert")
+        if self.windows.code_valid_s > self.windows.code_valid_most_s:
+            raise ValueError("windows.code_valid_s must not exceed windows.code_valid_most_s")
+
+    @cached_property
+    def id(self) -> str:
+        """``p_`` and ten characters of the content's SHA-256."""
+        return "p_" + hashlib.sha256(msgspec.json.encode(self, order="deterministic")).hexdigest()[:10]
+
+    @cached_property
+    def retain_ms(self) -> int:
+        """How long an event stays in the recent set after it occurred, before it is sealed into the profile (ms)."""
+        w, b = self.windows, self.bounds
+        return 1000 * (w.before_s + w.code_valid_most_s + w.after_s + b.lateness_s + 2 * b.slack_s)
+
+
+def policy_from(toml_values: dict[str, object]) -> Policy:
+    """Build a policy from parsed TOML. Raises ValueError with the path of the field that is wrong."""
+    try:
+        return msgspec.convert(toml_values, Policy)
+    except msgspec.ValidationError as e:
+        raise ValueError(str(e)) from None

@@ -1,0 +1,1 @@
+"""Faust workers on Apache Kafka: carry bytes to the fold and away, with nothing lost."""
