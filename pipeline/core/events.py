@@ -25,9 +25,7 @@ Via = Literal["network", "app"]
 LineSource = Literal["carrier", "probe", "device_sdk", "bank_trunk"]
 LineChange = Literal["sim_swapped", "ported", "forwarding_on", "forwarding_off", "roaming_on", "roaming_off"]
 Change = Literal["payee_added", "transfer", "password_changed", "phone_changed", "email_changed", "device_bound", "notifications_off"]
-Verdict = Literal[
-    "true_positive", "false_positive", "disregard", "suspicious", "benign", "test", "insufficient_data", "duplicate"
-]
+Verdict = Literal["true_positive", "false_positive", "disregard", "suspicious", "benign", "test", "insufficient_data", "duplicate"]
 DispositionSource = Literal["analyst", "customer", "chargeback", "automatic"]
 
 
@@ -179,16 +177,7 @@ class Beat(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="bea
 
 
 AccountEvent = (
-    LoggedIn
-    | OtpDispatched
-    | CallChanged
-    | LineAsked
-    | MessageSeen
-    | LineChanged
-    | LineLinked
-    | OtpEntered
-    | AccountChanged
-    | Disposed
+    LoggedIn | OtpDispatched | CallChanged | LineAsked | MessageSeen | LineChanged | LineLinked | OtpEntered | AccountChanged | Disposed
 )
 TelephonyEvent = CallChanged | LineAsked | MessageSeen | LineChanged
 

@@ -1,41 +1,183 @@
-"""Which accounts does a phone line concern? One partition of ``lines``, folded record by record. Interface only, for now."""
+"""Which accounts does a phone line concern? One partition of ``lines``, folded record by record.
 
+Per line it keeps the accounts, the calls and messages of the last half hour (a call that came before the link was known is
+delivered when the link appears) and the last line change of each kind. What it writes is a function of the line's records.
+"""
+
+import hashlib
 from collections.abc import Iterator
 
-from pipeline.core.events import AccountEvent, LineEvent
+import msgspec
+
+from pipeline.core.errors import UnsupportedState
+from pipeline.core.events import (
+    AccountEvent,
+    CallChanged,
+    LineAsked,
+    LineChanged,
+    LineEvent,
+    LineLinked,
+    LinkChanged,
+    MessageSeen,
+    Ms,
+    TelephonyEvent,
+)
 from pipeline.core.policy import Policy
+from pipeline.core.store import Store
+
+STATE_VERSION = 1
+DAY_MS = 86_400_000
+
+
+class Link(msgspec.Struct, frozen=True, array_like=True):
+    """The last word on one account of a line."""
+
+    occurred_at: Ms
+    event_id: str
+    status: str
+    dispatched_at: Ms  # last dispatch to the line, 0 if none
+
+
+class LineState(msgspec.Struct, array_like=True):
+    """All that is kept of one phone line."""
+
+    version: int = STATE_VERSION
+    offset: int = -1
+    links: dict[str, Link] = {}
+    recent: tuple[CallChanged | LineAsked | MessageSeen, ...] = ()
+    changes: dict[str, LineChanged] = {}
+
+
+class RouterState(msgspec.Struct, array_like=True):
+    """The partition's own record: up to which offset all line states are durable."""
+
+    offset: int = -1
+
+
+_decode_line = msgspec.msgpack.Decoder(LineState).decode
+_encode = msgspec.msgpack.Encoder().encode
+
+
+def _read_line(raw: bytes) -> LineState:
+    state = _decode_line(raw)
+    if state.version > STATE_VERSION:
+        raise UnsupportedState(f"route state version {state.version}; this code reads up to {STATE_VERSION}: upgrade the worker")
+    return state
 
 
 class Router:
-    """Fold the records of one ``lines`` partition: learn links, address telephony to accounts. Same driver protocol as Partition."""
+    """Fold the records of one ``lines`` partition: learn links, address telephony to accounts. Same protocol as Partition."""
 
-    def __init__(self, policy: Policy) -> None:
-        raise NotImplementedError
+    def __init__(self, policy: Policy, cached: int = 50_000) -> None:
+        self._policy = policy
+        self._lines: Store[LineState] = Store(_encode, _read_line, cached)
+        self._offset = -1
+        self._settled = -1
+        self.overfull = 0  # events not fanned out because the line serves too many accounts
 
     def fold(self, offset: int, event: LineEvent) -> list[AccountEvent]:
         """Fold one record; returns the events to write, each with its account_id (the key in ``events``)."""
-        raise NotImplementedError
+        if offset <= self._settled:
+            return []
+        self._offset = offset
+        old = self._lines.get(event.line) or LineState()
+        if offset <= old.offset:
+            return []
+        new = LineState(STATE_VERSION, offset, old.links, old.recent, old.changes)
+        out = self._link(new, event) if isinstance(event, LinkChanged) else self._address(new, event)
+        self._lines.put(event.line, new)
+        return out
+
+    def _active(self, state: LineState, now: Ms) -> list[str]:
+        learned_from = now - DAY_MS * self._policy.windows.link_learned_days
+        return sorted(
+            account
+            for account, link in state.links.items()
+            if link.status == "linked" or (link.status == "learned" and link.dispatched_at >= learned_from)
+        )
+
+    def _address(self, state: LineState, event: TelephonyEvent) -> list[AccountEvent]:
+        if isinstance(event, LineChanged):
+            have = state.changes.get(event.change)
+            if have is None or (event.occurred_at, event.event_id) > (have.occurred_at, have.event_id):
+                state.changes = {**state.changes, event.change: event}
+        elif all(known.event_id != event.event_id for known in state.recent):
+            since = event.arrived_at - 1000 * self._policy.windows.route_recent_s
+            state.recent = (*(e for e in state.recent if e.arrived_at >= since), event)[-self._policy.bounds.recent_events :]
+        accounts = self._active(state, event.arrived_at)
+        if len(accounts) > self._policy.bounds.line_accounts:
+            self.overfull += 1
+            return []
+        return [msgspec.structs.replace(event, account_id=account) for account in accounts]
+
+    def _link(self, state: LineState, event: LinkChanged) -> list[AccountEvent]:
+        account = event.account_id
+        before = self._active(state, event.arrived_at)
+        have = state.links.get(account)
+        learned = event.status == "learned"
+        dispatched = max(have.dispatched_at if have else 0, event.occurred_at if learned else 0)
+        link = Link(event.occurred_at, event.event_id, event.status, dispatched)
+        if have is not None:
+            older = (event.occurred_at, event.event_id) <= (have.occurred_at, have.event_id)
+            if older or (learned and have.status == "linked"):  # a dispatch adds nothing to a link that was declared
+                link = Link(have.occurred_at, have.event_id, have.status, dispatched)
+        state.links = {**state.links, account: link}
+        after = self._active(state, event.arrived_at)
+        if before == after:
+            return []
+        if len(after) > self._policy.bounds.line_accounts:
+            self.overfull += 1
+            return []
+        told = set(after) | set(before)
+        out: list[AccountEvent] = [
+            LineLinked(
+                event_id=_derived_id(event, who),
+                account_id=who,
+                occurred_at=event.occurred_at,
+                arrived_at=event.arrived_at,
+                line=event.line,
+                status=event.status if who == account else "learned",
+                accounts=len(after),
+            )
+            for who in sorted(told)
+        ]
+        if account in after and account not in before:
+            since = event.arrived_at - 1000 * self._policy.windows.route_recent_s
+            changed_since = event.arrived_at - DAY_MS * self._policy.windows.route_line_days
+            known: list[TelephonyEvent] = [c for _, c in sorted(state.changes.items()) if c.occurred_at >= changed_since]
+            known += [e for e in state.recent if e.arrived_at >= since]
+            out += [msgspec.structs.replace(e, account_id=account) for e in known]
+        return out
 
     def changes(self) -> dict[str, bytes]:
         """Encoded state of every line that changed since the last call."""
-        raise NotImplementedError
+        return self._lines.changes()
 
     def clock(self) -> bytes:
         """Encoded partition state (the offset). Valid to persist only after all ``changes()`` up to here are durable."""
-        raise NotImplementedError
+        return _encode(RouterState(self._offset))
 
     def restore(self, line: str, state: bytes) -> None:
         """Take a line's state back."""
-        raise NotImplementedError
+        self._lines.restore(line, state)
 
     def restore_clock(self, state: bytes) -> None:
         """Take the partition's state back."""
-        raise NotImplementedError
+        self._settled = self._offset = msgspec.msgpack.decode(state, type=RouterState).offset
 
     def accounts(self) -> Iterator[str]:
         """All lines held."""
-        raise NotImplementedError
+        return self._lines.keys()
+
+    def __len__(self) -> int:
+        return len(self._lines)
 
     def drop(self) -> None:
         """Forget everything."""
-        raise NotImplementedError
+        self._lines.clear()
+        self._offset = self._settled = -1
+
+
+def _derived_id(event: LinkChanged, account: str) -> str:
+    digest = hashlib.blake2b(f"{event.event_id}|{event.line}|{account}".encode(), digest_size=12).hexdigest()
+    return f"link:{digest}"
