@@ -1,0 +1,82 @@
+# OffHook's interface: `make help` names every target. Only python3 (3.11 or later) is assumed; `make setup` makes .venv with
+# everything else, from hashes. The targets that need a broker bring a local one (Java 17), unless KAFKA_BOOTSTRAP names one.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+SEED ?= 7
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+.PHONY: help
+help: ## Say what can be done
+	@echo "make TARGET, where TARGET is one of:"
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+		{ echo "make: OffHook needs Python 3.11 or later as '$(PYTHON)'; name another one: make setup PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
+		{ echo "make: $(PYTHON) has no venv module; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@echo "Installing into $(VENV) (once)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $(STAMP)
+
+.PHONY: setup
+setup: $(STAMP) ## Install into .venv (every other target does it when needed)
+
+.PHONY: demo
+demo: setup ## Simulate a morning of a bank, run the detector over it, show what it caught (no broker)
+	@$(BIN)/offhook demo --seed $(SEED)
+
+.PHONY: fmt
+fmt: setup ## Format the code and repair what can be repaired
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+.PHONY: lint
+lint: setup ## Format, lint, types and schemas; part of check
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/offhook schemas --check
+
+.PHONY: check
+check: lint ## Format, lint, types, schemas and the fast tests
+	@$(BIN)/pytest -q -n 2 -m "not broker and not slow"
+
+.PHONY: kafka
+kafka: setup ## Install the local Kafka that tests and `make live` use (needs Java 17)
+	@$(BIN)/python deploy/local_kafka.py install
+
+.PHONY: test
+test: setup kafka ## Run all tests, those on a real Kafka included
+	@$(BIN)/pytest -q
+
+.PHONY: bench
+bench: setup kafka ## Measure replay and live throughput; writes out/bench.json
+	@$(BIN)/python -m tests.bench.run
+
+.PHONY: live
+live: setup kafka ## Local Kafka, topics, workers and a simulated stream at real pace; prints alerts as they arrive (Ctrl-C ends it)
+	@$(BIN)/python deploy/live_demo.py
+
+.PHONY: schemas
+schemas: setup ## Write schemas/ from the types
+	@$(BIN)/offhook schemas --write
+
+.PHONY: lock
+lock: setup ## Resolve the dependencies anew into requirements.lock, with hashes
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --group dev \
+		--custom-compile-command "make lock" --output-file requirements.lock pyproject.toml
+
+.PHONY: clean
+clean: ## Remove outputs and caches (.venv and .kafka stay)
+	@rm -rf out dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
