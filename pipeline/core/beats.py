@@ -18,7 +18,7 @@ class BeatMaker:
 
     def __init__(self, partitions: dict[Feed, int]) -> None:
         """``partitions``: number of partitions of every feed that exists."""
-        self.partitions: dict[str, int] = dict(partitions)
+        self.partitions: dict[str, int] = {feed: count for feed, count in partitions.items()}  # noqa: C416 (widens the key type)
         self.suspended: set[str] = set()
         self._marks: dict[str, Mark] = {}
         self._last: Ms | None = None

@@ -1,0 +1,195 @@
+"""What belongs together? One OTP challenge, resends folded in, and all that surrounds it: the join.
+
+An episode is built anew from (profile, recent events) whenever something that concerns it happens; nothing of it is stored.
+"""
+
+import hashlib
+from collections.abc import Iterable
+
+import msgspec
+
+from pipeline.core.calls import CallSeen, join_calls, mark_deliveries
+from pipeline.core.events import AccountChanged, LoggedIn, MessageSeen, Ms, OtpDispatched, OtpEntered
+from pipeline.core.policy import Windows
+from pipeline.core.timeline import RecentEvent
+
+LOGIN_BEFORE_MS = 900_000  # without a session id, a login this long before the dispatch may have caused it
+CLOCK_SKEW_MS = 5_000  # two systems' clocks may differ by this much
+
+
+class Challenge(msgspec.Struct):
+    """The records of one otp_id."""
+
+    otp_id: str
+    sends: list[OtpDispatched]  # sent or failed, in order; the first is the challenge, the others are resends
+    receipts: list[OtpDispatched]
+    entries: list[OtpEntered]
+
+    @property
+    def start(self) -> Ms:
+        """The first dispatch, or the first entry when the dispatch is not known."""
+        return self.sends[0].occurred_at if self.sends else (self.receipts[0].occurred_at if self.receipts else self.entries[0].occurred_at)
+
+    @property
+    def session_id(self) -> str | None:
+        """The session, from whichever record names it."""
+        for send in self.sends:
+            if send.session_id is not None:
+                return send.session_id
+        for entry in self.entries:
+            if entry.session_id is not None:
+                return entry.session_id
+        return None
+
+    @property
+    def purpose(self) -> str | None:
+        """What the code is for; None without a dispatch."""
+        first = self.sends or self.receipts
+        return first[0].purpose if first else None
+
+    @property
+    def accepted(self) -> OtpEntered | None:
+        """The entry that was accepted, if any: the first."""
+        return next((e for e in self.entries if e.outcome == "accepted"), None)
+
+    def expires_at(self, windows: Windows) -> Ms:
+        """When the code ends (ms): as stated by the last dispatch, or the policy's validity; cut at the policy's bound."""
+        most = self.start + 1000 * windows.code_valid_most_s
+        if not self.sends:
+            return min(self.start + 1000 * windows.code_valid_s, most)
+        last = self.sends[-1]
+        stated = last.expires_at if last.expires_at is not None else last.occurred_at + 1000 * windows.code_valid_s
+        return max(min(stated, most), self.start + 1000)
+
+
+class Episode(msgspec.Struct):
+    """One challenge with its surroundings, as seen at ``now``. Instants in ms."""
+
+    challenge: Challenge
+    now: Ms
+    start: Ms
+    expires_at: Ms
+    until: Ms  # the end of what concerns it
+    entry: OtpEntered | None  # the accepted one, else the last
+    moment: Ms  # what the call is measured against: the entry, else now, else the end of the code
+    login: LoggedIn | None
+    failed_logins: list[LoggedIn]
+    other_logins: list[LoggedIn]
+    calls: list[CallSeen]
+    messages: list[MessageSeen]
+    changes: list[AccountChanged]
+    others: list[Challenge]  # challenges of the account in the hour before, in order
+
+    @property
+    def used(self) -> bool:
+        """The code was accepted."""
+        return self.entry is not None and self.entry.outcome == "accepted"
+
+
+def challenges(recent: Iterable[RecentEvent]) -> dict[str, Challenge]:
+    """Group dispatches and entries by otp_id, in order."""
+    found: dict[str, Challenge] = {}
+    for event in recent:
+        kind = type(event)
+        if kind is not OtpDispatched and kind is not OtpEntered:
+            continue
+        assert isinstance(event, OtpDispatched | OtpEntered)
+        challenge = found.get(event.otp_id)
+        if challenge is None:
+            challenge = found[event.otp_id] = Challenge(event.otp_id, [], [], [])
+        if isinstance(event, OtpEntered):
+            challenge.entries.append(event)
+        elif event.status == "delivered":
+            challenge.receipts.append(event)
+        else:
+            challenge.sends.append(event)
+    return found
+
+
+def build(recent: tuple[RecentEvent, ...], otp_id: str, now: Ms, windows: Windows) -> Episode | None:
+    """Build the episode of a challenge from the recent events, as seen at ``now``; None when nothing of it is there."""
+    every = challenges(recent)
+    challenge = every.get(otp_id)
+    if challenge is None:
+        return None
+    start, expires_at = challenge.start, challenge.expires_at(windows)
+    entry = challenge.accepted or (challenge.entries[-1] if challenge.entries else None)
+    accepted = challenge.accepted
+    until = (accepted.occurred_at if accepted is not None else max(expires_at, entry.occurred_at if entry else 0)) + 1000 * windows.after_s
+    since = start - 1000 * windows.before_s
+    moment = entry.occurred_at if entry is not None else max(start, min(now, expires_at))
+    near = [e for e in recent if since <= e.occurred_at <= until]
+    calls = join_calls(near, windows)
+    mark_deliveries(calls, challenge.sends, windows)
+    session = challenge.session_id
+    login: LoggedIn | None = None
+    failed: list[LoggedIn] = []
+    passed: list[LoggedIn] = []
+    messages: list[MessageSeen] = []
+    changes: list[AccountChanged] = []
+    end = accepted.occurred_at if accepted is not None else None
+    for event in near:
+        kind = type(event)
+        if kind is LoggedIn:
+            assert isinstance(event, LoggedIn)
+            if event.occurred_at <= start + CLOCK_SKEW_MS:
+                (passed if event.outcome == "passed" else failed).append(event)
+        elif kind is MessageSeen:
+            assert isinstance(event, MessageSeen)
+            messages.append(event)
+        elif kind is AccountChanged and end is not None and event.occurred_at >= end:
+            assert isinstance(event, AccountChanged)
+            if event.session_id is None or session is None or event.session_id == session:
+                changes.append(event)
+    for event in reversed(passed):
+        if event.session_id == session or (session is None and start - event.occurred_at <= LOGIN_BEFORE_MS):
+            login = event
+            break
+    others = sorted((c for c in every.values() if c is not challenge and since <= c.start <= start), key=lambda c: (c.start, c.otp_id))
+    return Episode(
+        challenge=challenge,
+        now=now,
+        start=start,
+        expires_at=expires_at,
+        until=until,
+        entry=entry,
+        moment=moment,
+        login=login,
+        failed_logins=failed,
+        other_logins=[e for e in passed if e is not login],
+        calls=calls,
+        messages=messages,
+        changes=changes,
+        others=others,
+    )
+
+
+def incident_id(account_id: str, recent: tuple[RecentEvent, ...], otp_id: str, windows: Windows) -> str:
+    """Name the incident: challenges of one account and session, else of one purpose within ten minutes of each other.
+
+    ``i_`` and 20 hexadecimal characters. A chain without a session is named after its first challenge.
+    """
+    every = challenges(recent)
+    challenge = every.get(otp_id)
+    if challenge is None:
+        return named("i_", account_id, otp_id)
+    session = challenge.session_id
+    if session is not None:
+        return named("i_", account_id, "session", session)
+    chain = sorted(
+        (c for c in every.values() if c.session_id is None and c.purpose == challenge.purpose and c.start <= challenge.start),
+        key=lambda c: (c.start, c.otp_id),
+        reverse=True,
+    )
+    first = challenge
+    for earlier in chain:
+        if first.start - earlier.start > 1000 * windows.incident_s:
+            break
+        if (earlier.start, earlier.otp_id) < (first.start, first.otp_id):
+            first = earlier
+    return named("i_", account_id, "challenge", first.otp_id)
+
+
+def named(prefix: str, *parts: str) -> str:
+    """A deterministic name: the prefix and 20 hexadecimal characters of the parts' SHA-256."""
+    return prefix + hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:20]
