@@ -1,0 +1,155 @@
+"""How do events and outcomes look as bytes? The canonical logs in and out, and what detect says as records for others.
+
+Both drivers use it, so one value has one encoding: events leave out fields at their default; outcomes have sorted keys and numbers
+rounded to six decimals.
+"""
+
+import math
+from typing import Literal, NamedTuple
+
+import msgspec
+import orjson
+
+from pipeline.core.events import AnyEvent, LineEvent
+from pipeline.core.outcome import Decision, Finding, Hold, HoldEnded, Late, Outcome
+from pipeline.wire import cloudevents, ocsf
+from pipeline.wire.instant import rfc3339
+from pipeline.wire.refusal import check_utf8, refusal
+
+DECIMALS = 6  # of probabilities, contributions and features: finer differences mean nothing
+Mode = Literal["live", "replay"]
+
+
+class OutRecord(NamedTuple):
+    """A record to write: topic without prefix; a None value is a tombstone."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...]
+
+
+_event_encoder = msgspec.json.Encoder()
+_event_decoder: msgspec.json.Decoder[AnyEvent] = msgspec.json.Decoder(AnyEvent)
+_line_decoder: msgspec.json.Decoder[LineEvent] = msgspec.json.Decoder(LineEvent)
+
+
+def _field_names(union: object) -> frozenset[str]:
+    info = msgspec.inspect.type_info(union)
+    assert isinstance(info, msgspec.inspect.UnionType)
+    structs = [t for t in info.types if isinstance(t, msgspec.inspect.StructType)]
+    return frozenset(field.encode_name for t in structs for field in t.fields) | {"type"}
+
+
+_FIELDS = _field_names(AnyEvent | LineEvent)
+
+
+def encode_event(event: AnyEvent | LineEvent) -> bytes:
+    """Encode a record of ``events`` or ``lines``; the same event always gives the same bytes."""
+    return _event_encoder.encode(event)
+
+
+def decode_event(value: bytes) -> AnyEvent:
+    """Decode a record of ``events``. Raises InvalidEvent."""
+    check_utf8(value)
+    try:
+        return _event_decoder.decode(value)
+    except (msgspec.DecodeError, RecursionError, UnicodeError) as e:
+        raise refusal(e, _FIELDS) from None
+
+
+def decode_line_event(value: bytes) -> LineEvent:
+    """Decode a record of ``lines``. Raises InvalidEvent."""
+    check_utf8(value)
+    try:
+        return _line_decoder.decode(value)
+    except (msgspec.DecodeError, RecursionError, UnicodeError) as e:
+        raise refusal(e, _FIELDS) from None
+
+
+class OutcomeEncoder:
+    """Turn outcomes into records of ``alerts``, ``decisions`` and ``holds``."""
+
+    def __init__(self, mode: Mode, source: str = "/offhook") -> None:
+        """``source``: the URI reference of this deployment, for CloudEvents."""
+        self._mode = mode
+        self._source = source
+
+    def encode(self, outcome: Outcome) -> OutRecord | None:
+        """Encode one outcome; None for Late, which the driver writes as a dead letter.
+
+        Raises ValueError for a number that is not finite: JSON has none.
+        """
+        match outcome:
+            case Decision():
+                return OutRecord("decisions", outcome.account_id.encode(), _json(self._decision(outcome)), ())
+            case Finding():
+                value = _json(rounded(ocsf.alert(outcome, self._mode)))
+                return OutRecord("alerts", outcome.account_id.encode(), value, cloudevents.headers(outcome, self._source))
+            case Hold():
+                return OutRecord("holds", hold_key(outcome.account_id, outcome.otp_id), _json(_hold(outcome)), ())
+            case HoldEnded():
+                return OutRecord("holds", hold_key(outcome.account_id, outcome.otp_id), None, ())
+            case Late():
+                return None
+
+    def _decision(self, d: Decision) -> dict[str, object]:
+        return {
+            "decision_id": d.decision_id,
+            "account_id": d.account_id,
+            "otp_id": d.otp_id,
+            "incident_id": d.incident_id,
+            "finding_uid": d.finding_uid,
+            "time": d.time,
+            "stage": d.stage,
+            "level": d.level,
+            "probability": rounded(d.probability),
+            "threshold": rounded(d.threshold),
+            "features": rounded(d.features),
+            "reasons": [{"name": r.name, "contribution": rounded(r.contribution), "text": r.text} for r in d.reasons],
+            "event_ids": d.event_ids,
+            "policy_id": d.policy_id,
+            "model_id": d.model_id,
+            "version": d.version,
+            "mode": self._mode,
+        }
+
+
+def hold_key(account_id: str, otp_id: str) -> bytes:
+    """Write the key of a challenge in ``holds``: neither part can contain the bar."""
+    return f"{account_id}|{otp_id}".encode()
+
+
+def rounded(value: object) -> object:
+    """Round every float in a JSON-like value to six decimals, with no negative zero. Raises ValueError for one that is not finite.
+
+    >>> rounded({"a": 0.1 + 0.2, "b": [-1e-9, 1, True]})
+    {'a': 0.3, 'b': [0.0, 1, True]}
+    """
+    match value:
+        case float():
+            if not math.isfinite(value):
+                raise ValueError("a number that is not finite has no place in a record")
+            return round(value, DECIMALS) + 0.0
+        case dict():
+            return {key: rounded(part) for key, part in value.items()}
+        case list() | tuple():
+            return [rounded(part) for part in value]
+        case _:
+            return value
+
+
+def _hold(h: Hold) -> dict[str, object]:
+    return {
+        "account_id": h.account_id,
+        "otp_id": h.otp_id,
+        "session_id": h.session_id,
+        "finding_uid": h.finding_uid,
+        "probability": rounded(h.probability),
+        "expires_at": rfc3339(h.expires_at),
+        "reason": h.reason,
+    }
+
+
+def _json(value: object) -> bytes:
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
