@@ -182,8 +182,12 @@ def _finding_info(finding: Finding) -> dict[str, object]:
         "attacks": [attack(uid) for uid in finding.attacks],
         "related_events": [{"uid": e.event_id, "type": e.type, "created_time": e.occurred_at} for e in finding.events],
         "related_events_count": len(finding.events),
-        "traits": [{"name": r.name, "category": "reason_code", "values": [f"{r.contribution:+.2f}"]} for r in finding.reasons],
+        "traits": [{"name": r.name, "category": "reason_code", "values": [_signed(r.contribution)]} for r in finding.reasons],
     }
+
+
+def _signed(contribution: float) -> str:
+    return f"{round(contribution, 2) + 0.0:+.2f}"  # + 0.0: no "-0.00"
 
 
 def attack(uid: str) -> dict[str, object]:
