@@ -1,0 +1,281 @@
+"""How do fetched records reach a stage? As one message per partition batch: Faust carries, commits and rebalances, and nothing per record.
+
+Stands between Faust's consumer and the stages. Faust hands records to an agent one by one (5,000 a second with a table write);
+here an agent receives a whole fetched batch. At most one batch per partition is unsettled, so batches grow with the load and a
+slow partition stalls only itself. Offsets are committed over a contiguous prefix of settled batches of the current generation.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+import msgspec
+from faust.transport.drivers import aiokafka as driver
+from faust.types.tuples import TP, ConsumerMessage
+
+FETCH_MAX_WAIT_MS = 50  # Faust fixes 1500: a partition left out of one long poll would wait for its end
+PACE_S = 0.004  # shortest time between two fetches, so that batches grow instead of loops
+POLL_S = 0.05  # how long to wait for a settled batch before looking again
+CLOCK_MARGIN_MS = 1000  # a worker's clock may run ahead of the broker's by this much
+
+
+class Record(Protocol):
+    """What a stage needs of a fetched record; aiokafka's ConsumerRecord has it. ``timestamp`` in ms."""
+
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]]
+
+
+class Batch(msgspec.Struct, frozen=True):
+    """Records of one partition in offset order, as fetched in one generation of the consumer group."""
+
+    tp: TP
+    generation: int
+    records: Sequence[Record]
+
+    @property
+    def first(self) -> int:
+        """Offset of the first record."""
+        return self.records[0].offset
+
+    @property
+    def last(self) -> int:
+        """Offset of the last record."""
+        return self.records[-1].offset
+
+
+class Admission(Protocol):
+    """Says which partitions may be read and how much of what was read may be handed out now."""
+
+    def closed(self, tp: TP) -> bool:
+        """Must the partition not be read (its feed is suspended)?"""
+
+    def admit(self, waiting: Mapping[TP, Sequence[Record]], behind: Collection[TP]) -> dict[TP, int]:
+        """How many records of each waiting partition may be handed out.
+
+        ``behind``: partitions with nothing waiting that are not known to be read to their end.
+        """
+
+
+class OpenAdmission:
+    """Everything may be handed out at once."""
+
+    def closed(self, tp: TP) -> bool:
+        """No partition is closed."""
+        return False
+
+    def admit(self, waiting: Mapping[TP, Sequence[Record]], behind: Collection[TP]) -> dict[TP, int]:
+        """All of it."""
+        return {tp: len(records) for tp, records in waiting.items()}
+
+
+class BatchThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # Faust carries no types that mypy could follow
+    """Faust's consumer thread with a short long poll."""
+
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        consumer = super()._create_worker_consumer(transport)
+        consumer._fetch_max_wait_ms = FETCH_MAX_WAIT_MS  # read by the fetcher when the consumer starts
+        return consumer
+
+    def read_state(self, tp: TP) -> tuple[int | None, int | None, int | None]:
+        """Position, end offset and wall time (ms) of the last fetch response; None where not known yet."""
+        subscription = self._ensure_consumer()._subscription.subscription
+        assignment = None if subscription is None else subscription.assignment
+        if assignment is None or tp not in assignment.tps:
+            return None, None, None
+        state = assignment.state_value(driver.ensure_aiokafka_TP(tp))
+        return state._position, state.highwater, state.timestamp
+
+
+class BatchConsumer(driver.Consumer):  # type: ignore[misc]
+    """Hand out at most one unsettled batch per partition; commit only over what was settled in order."""
+
+    _thread: BatchThread
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._out: dict[TP, ConsumerMessage] = {}  # handed out and not settled, of the current generation
+        self._waiting: dict[TP, list[Record]] = {}  # fetched and not handed out
+        self._position: dict[TP, int] = {}  # next offset to commit
+        self._polled: dict[TP, int] = {}  # wall time of a fetch response seen at the end of the partition (ms)
+        self._freed = asyncio.Event()
+        self._last_fetch = 0.0
+        super().__init__(*args, **kwargs)
+
+    def _new_consumer_thread(self) -> BatchThread:
+        return BatchThread(self, loop=self.loop, beacon=self.beacon)
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        """Let the stage give up what only waits, before Faust waits for what is unsettled."""
+        self._waiting.clear()
+        self.transport.revoked(revoked)
+        await super().on_partitions_revoked(revoked)
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        """Forget the generation that ended: its batches come again from the committed offsets."""
+        self._forget()
+        await super().on_partitions_assigned(assigned, generation_id)
+        self.transport.assigned(set(assigned), generation_id)
+
+    def _forget(self) -> None:
+        self._out.clear()
+        self._waiting.clear()
+        self._position.clear()
+        self._polled.clear()
+        self._freed.set()
+
+    async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Mapping[TP, Sequence[Record]]:
+        """Fetch from the partitions that are neither busy, nor hold fetched records, nor closed."""
+        closed = self.transport.admission.closed
+        # Own event: Consumer._wait_for_ack swallows cancellation and would hang the shutdown.
+        while True:
+            busy = self._out.keys() | self._waiting.keys()
+            free = {tp for tp in active_partitions or () if tp not in busy and not closed(tp)}
+            if free or self._waiting or self.should_stop or not self.flow_active:
+                break
+            await self._await_settled()
+        early = self._last_fetch + PACE_S - time.monotonic()
+        if early > 0:
+            await asyncio.sleep(early)
+        self._last_fetch = time.monotonic()
+        if not free:  # an empty set would mean "all partitions" to the fetcher
+            return {}
+        fetched: Mapping[TP, Sequence[Record]] = await super()._getmany(free, PACE_S if busy else timeout)
+        return fetched
+
+    async def _await_settled(self) -> None:
+        self._freed.clear()
+        try:
+            await asyncio.wait_for(self._freed.wait(), POLL_S)
+        except TimeoutError:
+            return
+
+    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:
+        """Fetch, and yield one message per partition that may be handed out."""
+        fetched, active = await self._wait_next_records(timeout)
+        generation = self.app.consumer_generation_id
+        if fetched is None or self.should_stop:
+            return
+        if not self.flow_active:
+            self._waiting.clear()
+            await self.perform_seek()
+            return
+        for tp, records in fetched.items():
+            if records:
+                self._waiting.setdefault(driver.ensure_TP(tp), []).extend(records)
+        idle = not fetched
+        for message in self._admitted(active or set(), generation):
+            idle = False
+            yield message.tp, message
+            if not self.flow_active or self.app.consumer_generation_id != generation:
+                return  # the rebalance seeks back to the committed offsets
+        if idle and self._waiting:  # what waits is held back: do not spin
+            await self._await_settled()
+
+    def _admitted(self, active: set[TP], generation: int) -> Iterable[ConsumerMessage]:
+        waiting = {tp: records for tp, records in self._waiting.items() if tp not in self._out and tp in active}
+        if not waiting:
+            return
+        behind = [tp for tp in active if tp not in waiting and not self._at_end(tp)]
+        for tp, count in self.transport.admission.admit(waiting, behind).items():
+            if count <= 0:
+                continue
+            records = waiting[tp]
+            rest = records[count:]
+            if rest:
+                self._waiting[tp] = rest
+            else:
+                del self._waiting[tp]
+            message = self._message(Batch(tp, generation, records[:count] if rest else records))
+            self._out[tp] = message
+            self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
+            yield message
+
+    def _message(self, batch: Batch) -> ConsumerMessage:
+        last = batch.records[-1]
+        return ConsumerMessage(
+            batch.tp.topic,
+            batch.tp.partition,
+            last.offset,
+            last.timestamp / 1000,
+            0,
+            None,
+            None,
+            batch,
+            None,
+            None,
+            None,
+            batch.tp,
+            generation_id=batch.generation,
+        )
+
+    def ack(self, message: ConsumerMessage) -> bool:
+        """Settle a batch. An ack of a generation that has ended is marked, and commits nothing."""
+        done: bool = super().ack(message)
+        if self._holds(message):
+            del self._out[message.tp]
+            self._position[message.tp] = message.offset + 1
+            self._freed.set()
+        return done
+
+    def _holds(self, message: ConsumerMessage) -> bool:
+        held = self._out.get(message.tp)
+        return held is not None and held is message and held.generation_id == self.app.consumer_generation_id
+
+    async def give_back(self, message: ConsumerMessage, offset: int) -> None:
+        """Settle a batch without committing it, and read its partition again from ``offset``."""
+        tp = message.tp
+        if self._holds(message):
+            self._waiting.pop(tp, None)
+            await self.seek_wait({tp: offset})
+            self._out.pop(tp, None)
+            self._freed.set()
+        super().ack(message)  # Faust waits for every message it has tracked
+
+    def _at_end(self, tp: TP) -> bool:
+        position, end, _ = self._thread.read_state(tp)
+        return position is not None and end is not None and position >= end and tp not in self._out
+
+    def read_to(self, tp: TP) -> int | None:
+        """Up to which arrival time (ms) the partition is known to be read to its end, when nothing of it is in our hands.
+
+        The response at hand was asked for after the previous one had come: what arrived before that is in it.
+        """
+        _, _, polled = self._thread.read_state(tp)
+        before = self._polled.get(tp)
+        if polled is None:
+            return None
+        if before != polled:
+            self._polled[tp] = polled
+        if before is None or before == polled or tp in self._waiting or not self._at_end(tp):
+            return None
+        return before - CLOCK_MARGIN_MS
+
+    async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
+        """Offsets between two batch messages lie inside the batch: there is no gap."""
+
+    def _new_offset(self, tp: TP) -> int | None:
+        self._acked[tp].clear()
+        self._acked_index[tp].clear()
+        return self._position.get(tp)
+
+
+class BatchTransport(driver.Transport):  # type: ignore[misc]
+    """Faust's Kafka transport with the batch consumer; ``assigned`` and ``revoked`` are called in the worker's own thread."""
+
+    Consumer = BatchConsumer
+
+    def __init__(
+        self,
+        app: Any,
+        admission: Admission,
+        assigned: Callable[[set[TP], int], None],
+        revoked: Callable[[set[TP]], None],
+    ) -> None:
+        super().__init__(app.conf.broker_consumer, app)
+        self.admission = admission
+        self.assigned = assigned
+        self.revoked = revoked
