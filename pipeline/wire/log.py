@@ -6,7 +6,6 @@ import io
 from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
 from collections.abc import Iterable, Iterator
-from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,7 +55,7 @@ _PACKED = 1 << 14  # bytes of a zstd file decompressed at a time: they may grow 
 _decode = msgspec.json.Decoder(_Envelope).decode
 
 
-def read_log(path: str | PathLike[str]) -> Iterator[LogRecord]:
+def read_log(path: str | Path) -> Iterator[LogRecord]:
     """Read a ``.jsonl``, ``.jsonl.gz`` or ``.jsonl.zst`` file, line by line.
 
     A line without an offset gets the next one of its topic and partition. Empty lines are skipped. Raises InvalidLog for a line that is
@@ -94,7 +93,7 @@ def encode_line(record: LogRecord) -> bytes:
     return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
 
 
-def merge_logs(paths: Iterable[str | PathLike[str]], disorder_ms: Ms | None = DISORDER_MS) -> Iterator[LogRecord]:
+def merge_logs(paths: Iterable[str | Path], disorder_ms: Ms | None = DISORDER_MS) -> Iterator[LogRecord]:
     """Merge log files by arrival, holding one record of each: memory does not grow with the log.
 
     The order of lines within a file stands, and so does the offset order within its partitions: where ``ts`` goes back, the running

@@ -8,11 +8,12 @@ import base64
 import binascii
 import hmac
 import re
-import unicodedata
 from collections.abc import Callable
 from functools import lru_cache
 from hashlib import sha256
 from typing import Literal, TypeVar
+
+from pipeline.wire.numbering import normal_number, visible
 
 T = TypeVar("T")
 Token = str
@@ -26,20 +27,6 @@ _CACHED = 1 << 16  # values remembered of each kind, some 20 MB in all; speed on
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,15}")
 _BARE = re.compile(r"[A-Za-z0-9+/_-]+={0,2}")
 _HEX = re.compile(r"(?:[0-9A-Fa-f]{2})+")
-_DECORATION = str.maketrans("", "", " -.()[]\t\u2010\u2011\u2012\u2013\u2014\u2212")
-_NUMBER = re.compile(r"\+?[0-9*#]+")
-
-
-def normal_number(text: str) -> str | None:
-    """Strip a phone number of spaces, dashes, dots and brackets; None when it is none (a sender name).
-
-    >>> normal_number("+44 (7700) 900-123"), normal_number("MyBank")
-    ('+447700900123', None)
-    """
-    if text.isascii() and text[1:].isdigit() and text[0] in "+0123456789":
-        return text
-    bare = _visible(text).translate(_DECORATION)
-    return bare if _NUMBER.fullmatch(bare) else None
 
 
 def normal_name(text: str) -> str:
@@ -48,13 +35,7 @@ def normal_name(text: str) -> str:
     >>> normal_name("  My  BANK ")
     'my bank'
     """
-    return " ".join(_visible(text).casefold().split())
-
-
-def _visible(text: str) -> str:
-    """Fold compatible forms into one and drop format characters: copied numbers carry direction marks, forged names zero-width ones."""
-    folded = unicodedata.normalize("NFKC", text)
-    return folded if folded.isascii() else "".join(c for c in folded if unicodedata.category(c) != "Cf")
+    return " ".join(visible(text).casefold().split())
 
 
 class Pseudonyms:
