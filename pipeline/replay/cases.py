@@ -9,18 +9,18 @@ from pipeline.core.events import Ms
 from pipeline.wire.log import read_log
 
 
-class _Trait(msgspec.Struct):
+class _Trait(msgspec.Struct, frozen=True):
     name: str
     values: list[str] = []
 
 
-class _Event(msgspec.Struct):
+class _Event(msgspec.Struct, frozen=True):
     uid: str
     type: str = ""
     created_time: Ms = 0
 
 
-class _FindingInfo(msgspec.Struct):
+class _FindingInfo(msgspec.Struct, frozen=True):
     uid: str
     title: str
     desc: str = ""
@@ -29,11 +29,11 @@ class _FindingInfo(msgspec.Struct):
     related_events: list[_Event] = []
 
 
-class _Resource(msgspec.Struct):
+class _Resource(msgspec.Struct, frozen=True):
     uid: str
 
 
-class _Unmapped(msgspec.Struct):
+class _Unmapped(msgspec.Struct, frozen=True):
     otp_id: str
     stage: str
     probability: float
@@ -41,11 +41,11 @@ class _Unmapped(msgspec.Struct):
     feeds_missing: list[str] = []
 
 
-class _Remediation(msgspec.Struct):
+class _Remediation(msgspec.Struct, frozen=True):
     desc: str = ""
 
 
-class Alert(msgspec.Struct):
+class Alert(msgspec.Struct, frozen=True):
     """One record of ``alerts``, as far as a person or a score needs it (a tolerant reader: the rest is ignored)."""
 
     activity_id: int

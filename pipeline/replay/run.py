@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 from pipeline.core.beats import BEAT_MS, BeatMaker
-from pipeline.core.errors import InvalidEvent
+from pipeline.core.errors import InvalidEvent, Refusal
 from pipeline.core.events import FEEDS, AnyEvent, Feed, Ms
 from pipeline.core.outcome import Decision, Finding, Hold, HoldEnded, Late, Outcome
 from pipeline.core.partition import Partition
@@ -215,7 +215,7 @@ class Replay:
         if feed in self._counts:
             self._flood.refused(feed, self._counts[feed], error.reason)
 
-    def _dead_letter(self, record: LogRecord, reason: str, detail: str, ts: Ms) -> None:
+    def _dead_letter(self, record: LogRecord, reason: Refusal, detail: str, ts: Ms) -> None:
         self._tally.dead_letters[reason] += 1
         self._tally.dead_letter_feeds[record.topic] += 1
         out = self._dead_letters.record(
@@ -261,4 +261,3 @@ def _mixed(record: LogRecord, prefix: str) -> str:
         f"{record.source or record.topic}: the log holds both raw topics and a recorded '{prefix}events' topic, the same facts twice; "
         f"keep one of them (kcat -t, or separate files)"
     )
-

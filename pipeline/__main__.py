@@ -1,0 +1,23 @@
+"""What can an operator ask for? The command line, ``offhook``."""
+
+import click
+
+from pipeline.commands.inspect import policy, pseudonyms, schemas, settings
+from pipeline.commands.kafka import dead_letters, topics, worker
+from pipeline.commands.logs import demo, replay, score, simulate
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(package_name="offhook", prog_name="offhook")
+def main() -> None:
+    """Catch OTP-bot account takeovers while the victim is still on the phone.
+
+    Start with `offhook demo`. `offhook replay` asks what would have been said about a log; `offhook worker` runs on Kafka.
+    """
+
+
+for command in (demo, simulate, replay, score, worker, topics, dead_letters, pseudonyms, policy, settings, schemas):
+    main.add_command(command)
+
+if __name__ == "__main__":
+    main()

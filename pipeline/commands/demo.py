@@ -1,0 +1,36 @@
+"""What does OffHook do, in one minute? A simulated morning of a bank, the detector over it, and what it caught."""
+
+import shlex
+from pathlib import Path
+from time import perf_counter
+
+from pipeline.core.policy import Policy
+from pipeline.replay.command import Request, run_replay
+from pipeline.replay.report import console, count
+from pipeline.simulate.run import simulate
+from pipeline.wire.dead_letter import DeadLetters
+from pipeline.wire.log import read_log
+from pipeline.wire.pseudonym import Pseudonyms
+
+
+def run_demo(seed: int, accounts: int, hours: float, out: Path) -> None:
+    """Simulate, replay and report. Writes the log and its truth into ``out``, and what the detector said into ``out/said``."""
+    screen, progress = console(), console(stderr=True)
+    screen.print(f"Simulating {hours:g} hours of a bank with {count(accounts, 'account')} (seed {seed})")
+    began = perf_counter()
+    with progress.status("simulating"):
+        simulated = simulate(seed, accounts, hours, out)
+    log, truth = out / "log.jsonl", out / "truth.jsonl"
+    screen.print(f"              {count(simulated.records, 'record')} in {perf_counter() - began:.1f} s")
+    request = Request(
+        out=out / "said",
+        policy=Policy(),
+        pseudonyms=Pseudonyms.for_demo(),
+        dead_letters=DeadLetters("reference"),
+        truth=truth,
+        expected=simulated.records,
+    )
+    run_replay(read_log(log), request, screen, progress)
+    said = shlex.quote(str(request.out / "alerts.jsonl"))
+    screen.print(f"{'input':13} {log}, {truth}")
+    screen.print(f"next          one alert in full: head -1 {said} | python3 -m json.tool")

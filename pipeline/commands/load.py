@@ -1,0 +1,90 @@
+"""Where do a command's policy, settings and keys come from, and what is said when they cannot be had?"""
+
+import os
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import click
+
+if TYPE_CHECKING:
+    from pipeline.core.policy import Policy
+    from pipeline.settings import Settings
+    from pipeline.wire.pseudonym import Pseudonyms
+
+FOLDER = click.Path(file_okay=False, path_type=Path)
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+NEW_FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+class BadInput(click.ClickException):
+    """The input is wrong, not the run: exit code 2, as for a wrong option."""
+
+    exit_code = 2
+
+
+def fail(error: Exception) -> NoReturn:
+    """Say what went wrong without a traceback."""
+    raise click.ClickException(str(error)) from None
+
+
+def load_settings() -> "Settings":
+    """The settings of the environment."""
+    from pipeline.settings import Settings
+
+    try:
+        return Settings.from_env(os.environ)
+    except ValueError as e:
+        raise BadInput(str(e)) from None
+
+
+def load_policy(path: Path | None) -> "Policy":
+    """The policy in force, with what the file overrides (without one: the file that OFFHOOK_POLICY_FILE names, if any)."""
+    import tomllib
+
+    from pipeline.core.policy import policy_from
+
+    try:
+        return load_settings().policy() if path is None else policy_from(tomllib.loads(path.read_text()))
+    except ValueError as e:
+        raise BadInput(str(e) if path is None else f"{path}: {e}") from None
+
+
+def load_pseudonyms(key_file: Path | None, demo_key: bool) -> "Pseudonyms":
+    """The keys of a key file, of the environment, or the well-known one."""
+    from pipeline.settings import SettingsError
+    from pipeline.wire.pseudonym import Pseudonyms
+
+    if demo_key:
+        return Pseudonyms.for_demo()
+    try:
+        return Pseudonyms.from_text(key_file.read_text() if key_file else load_settings().pseudonym_text())
+    except SettingsError:
+        raise click.UsageError(
+            "name the key file for pseudonyms: --pseudonyms FILE, or OFFHOOK_PSEUDONYM_KEY_FILE (`offhook pseudonyms keygen FILE` "
+            "makes one); for a simulated log say --demo-key"
+        ) from None
+    except ValueError as e:
+        raise BadInput(f"{key_file or 'OFFHOOK_PSEUDONYM_KEY'}: {e}") from None
+
+
+def instant(text: str, option: str) -> int:
+    """An RFC 3339 time in ms."""
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        time = None
+    if time is None or time.tzinfo is None:
+        raise click.UsageError(f"{option}: write a time with an offset, such as 2026-11-22T08:00:00Z")
+    return int(time.timestamp() * 1000)
+
+
+def write_secret(path: Path, text: str) -> None:
+    """Write a new file that only its owner can read; never over an old one."""
+    try:
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(text)
+    except FileExistsError:
+        raise BadInput(f"{path} exists; a key is never overwritten") from None
+    except OSError as e:
+        fail(e)

@@ -1,0 +1,144 @@
+"""What happened, or would have? The commands on logs: demo, simulate, replay, score."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from pipeline.commands.load import FILE, FOLDER, BadInput, fail, instant, load_policy, load_pseudonyms
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pipeline.wire.log import LogRecord
+
+FEEDS = ("logins", "otp-dispatches", "telephony", "otp-entries", "phone-links", "account-changes", "dispositions")
+
+
+@click.command()
+@click.option("--seed", default=7, show_default=True, help="Which morning: the same seed gives the same bytes.")
+@click.option("--accounts", default=1500, show_default=True, type=click.IntRange(min=1), help="Customers of the simulated bank.")
+@click.option("--hours", default=4.0, show_default=True, type=click.FloatRange(min=0.1), help="How long the morning lasts.")
+@click.option("--out", default=Path("out/demo"), show_default=True, type=FOLDER, help="Folder for the log, the truth and the outputs.")
+def demo(seed: int, accounts: int, hours: float, out: Path) -> None:
+    """Simulate a morning of a bank, run the detector over it, and show what it caught. Needs no broker."""
+    from pipeline.demo import run_demo
+
+    run_demo(seed=seed, accounts=accounts, hours=hours, out=out)
+
+
+@click.command()
+@click.option("--seed", default=7, show_default=True, help="The same seed gives the same bytes.")
+@click.option("--accounts", default=1500, show_default=True, type=click.IntRange(min=1), help="Customers of the simulated bank.")
+@click.option("--hours", default=4.0, show_default=True, type=click.FloatRange(min=0.1), help="How long the log lasts.")
+@click.option("--out", default=Path("out/simulated"), show_default=True, type=FOLDER, help="Folder for log.jsonl and truth.jsonl.")
+def simulate(seed: int, accounts: int, hours: float, out: Path) -> None:
+    """Write a believable log of a bank with attacks and look-alikes, and the truth beside it."""
+    from pipeline.simulate.run import simulate as run
+
+    try:
+        summary = run(seed, accounts, hours, out)
+    except (ValueError, OSError) as e:
+        fail(e)
+    click.echo(str(summary))
+
+
+@click.command()
+@click.argument("logs", nargs=-1, type=FILE, metavar="LOG...")
+@click.option("--out", default=Path("out/replay"), show_default=True, type=FOLDER, help="Folder for what comes out; replaced.")
+@click.option("--policy", "policy_file", type=FILE, help="TOML file that overrides parts of the policy (see `offhook policy show`).")
+@click.option("--pseudonyms", "key_file", type=FILE, help="Key file for pseudonyms; without it OFFHOOK_PSEUDONYMS is read.")
+@click.option("--demo-key", is_flag=True, help="Use the well-known key: for simulated logs, whose numbers belong to nobody.")
+@click.option("--truth", type=FILE, help="Score the run against this truth.jsonl.")
+@click.option("--without", multiple=True, type=click.Choice(FEEDS), help="Leave a feed out, as if the institution had none. Repeatable.")
+@click.option("--strict", is_flag=True, help="Stop at the first record that cannot be read, with file and line; exit code 2.")
+@click.option("--drain/--no-drain", default=True, show_default=True, help="After the last record let time go on until all deadlines fired.")
+@click.option("--dead-letters", type=click.Choice(["reference", "plain", "sealed"]), default="reference", show_default=True,
+              help="What a dead letter keeps of the record: a reference, all of it, or all of it encrypted to --public-key.")  # fmt: skip
+@click.option("--public-key", type=FILE, help="Public key of the operator (see `offhook dead-letters keygen`).")
+@click.option("--prefix", default="", help="Prefix of the topic names in the log.")
+@click.option("--kafka", metavar="HOST:PORT", help="Read the topics of a Kafka instead of files; commits nothing.")
+@click.option("--since", metavar="TIME", help="With --kafka: from this arrival on (RFC 3339).")
+@click.option("--until", metavar="TIME", help="With --kafka: up to this arrival (RFC 3339), or to the end.")
+@click.option("--quiet", "-q", is_flag=True, help="No progress and no table, only the summary.")
+def replay(logs: tuple[Path, ...], out: Path, policy_file: Path | None, key_file: Path | None, demo_key: bool, truth: Path | None,
+           without: tuple[str, ...], strict: bool, drain: bool, dead_letters: str, public_key: Path | None, prefix: str,
+           kafka: str | None, since: str | None, until: str | None, quiet: bool) -> None:  # fmt: skip
+    """Ask what would have been said about a log.
+
+    LOG is a dump in the form of `kcat -C -J` (.jsonl, .jsonl.gz, .jsonl.zst): raw topics, or a recorded `events` topic. Several are merged
+    by arrival. Writes alerts.jsonl, decisions.jsonl, holds.jsonl, dead-letters.jsonl and summary.json; the same log gives the same bytes.
+    """
+    from pipeline.core.errors import DeadLetterFlood
+    from pipeline.replay.command import Request, run_replay
+    from pipeline.replay.report import console
+    from pipeline.replay.run import BadRecord, MixedLog
+    from pipeline.settings import key_bytes
+    from pipeline.wire.dead_letter import DeadLetters
+    from pipeline.wire.log import InvalidLog, merge_logs
+
+    if bool(logs) == bool(kafka):
+        raise click.UsageError("name the logs to read, or --kafka HOST:PORT --since TIME")
+    if (dead_letters == "sealed") != (public_key is not None):
+        raise click.UsageError("--dead-letters sealed and --public-key FILE belong together")
+    if demo_key and key_file:
+        raise click.UsageError("--demo-key or --pseudonyms, not both")
+    request = Request(
+        out=out,
+        policy=load_policy(policy_file),
+        pseudonyms=load_pseudonyms(key_file, demo_key),
+        dead_letters=DeadLetters(dead_letters, key_bytes(public_key.read_text(), str(public_key)) if public_key else None),  # type: ignore[arg-type]
+        truth=truth,
+        without=without,  # type: ignore[arg-type]  # click has checked the names
+        strict=strict,
+        drain=drain,
+        prefix=prefix,
+        quiet=quiet,
+    )
+    try:
+        records = kafka_records(kafka, since, until, prefix) if kafka else merge_logs(logs)
+        run_replay(records, request, console(), console(stderr=True))
+    except (BadRecord, InvalidLog, MixedLog) as e:
+        raise BadInput(str(e)) from None
+    except (DeadLetterFlood, ValueError, OSError) as e:
+        fail(e)
+
+
+def kafka_records(bootstrap: str, since: str | None, until: str | None, prefix: str) -> "Iterator[LogRecord]":
+    """The records of a Kafka that arrived in a span of time."""
+    from pipeline.replay.kafka_source import kafka_records as read
+
+    if since is None:
+        raise click.UsageError("--kafka needs --since TIME (RFC 3339, such as 2026-11-22T08:00:00Z)")
+    return read(bootstrap, instant(since, "--since"), instant(until, "--until") if until else None, prefix)
+
+
+@click.command()
+@click.argument("out", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--truth", required=True, type=FILE, help="truth.jsonl of the simulated log.")
+@click.option("--json", "as_json", is_flag=True, help="Print the score as JSON.")
+def score(out: Path, truth: Path, as_json: bool) -> None:
+    """Compare what a run said (OUT, the folder of a replay) with what really happened.
+
+    Unit: one challenge. False alarms are counted per 10,000 benign challenges; shares come with 95 % Wilson intervals.
+    """
+    import msgspec
+
+    from pipeline.replay.cases import read_cases
+    from pipeline.replay.report import console, score_lines, score_table
+    from pipeline.replay.score import read_truth
+    from pipeline.replay.score import score as compare
+
+    try:
+        result = compare(read_truth(truth), read_cases(out))
+    except FileNotFoundError as e:
+        raise BadInput(f"{e.filename}: not there; is {out} the folder of a replay?") from None
+    except ValueError as e:
+        raise BadInput(str(e)) from None
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(result), indent=2).decode())
+        return
+    screen = console()
+    screen.print(score_table(result))
+    for line in score_lines(result):
+        screen.print(line)
