@@ -5,7 +5,6 @@ can enumerate all numbers, so the key never shows: not in a repr, not in an exce
 """
 
 import base64
-import binascii
 import hmac
 import re
 from collections.abc import Callable
@@ -26,7 +25,7 @@ _CACHED = 1 << 16  # values remembered of each kind, some 20 MB in all; speed on
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,15}")
 _BARE = re.compile(r"[A-Za-z0-9+/_-]+={0,2}")
-_HEX = re.compile(r"(?:[0-9A-Fa-f]{2})+")
+_HEX = re.compile(r"[0-9A-Fa-f]+")
 
 
 def normal_name(text: str) -> str:
@@ -145,15 +144,15 @@ def _peer_tokens(text: str, makers: list[Callable[[str], Token]]) -> tuple[Token
 
 
 def _secret(text: str, name: str, line: int) -> bytes:
-    """Decode hex (two digits for each of at least 32 bytes) or base64, plain or urlsafe, padded or not."""
-    if _HEX.fullmatch(text) and len(text) >= 2 * LEAST_KEY_BYTES:
-        key = bytes.fromhex(text)
-    else:
-        plain = text.rstrip("=").replace("-", "+").replace("_", "/")
-        try:
+    """Decode hex (what has hex digits only is hex) or base64, plain or urlsafe, padded or not."""
+    try:
+        if _HEX.fullmatch(text):
+            key = bytes.fromhex(text)
+        else:
+            plain = text.rstrip("=").replace("-", "+").replace("_", "/")
             key = base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
-        except (binascii.Error, ValueError):
-            raise ValueError(f"key file, line {line}: key {name} is neither hex nor base64") from None
+    except ValueError:
+        raise ValueError(f"key file, line {line}: key {name} is neither hex nor base64") from None
     if len(key) < LEAST_KEY_BYTES:
         raise ValueError(f"key file, line {line}: key {name} has {len(key)} bytes, at least {LEAST_KEY_BYTES} are needed")
     return key
