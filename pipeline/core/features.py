@@ -156,7 +156,7 @@ def is_stranger(peer: tuple[str, ...], episode: Episode, profile: Profile, polic
 def extract(episode: Episode, profile: Profile, policy: Policy) -> tuple[Features, CallSeen | None]:
     """Compute the features of an episode, and the call they speak of. About 60 us."""
     e, windows = episode, policy.windows
-    challenge, entry, login, moment = e.challenge, e.entry, e.login, e.moment
+    challenge, entry, login = e.challenge, e.entry, e.login
     f: dict[str, object] = {}
     first = challenge.sends[0] if challenge.sends else (challenge.receipts[0] if challenge.receipts else None)
 

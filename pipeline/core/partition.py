@@ -1,46 +1,128 @@
-"""One partition of ``events``: accounts, clock and deadlines, folded record by record. Interface only, for now."""
+"""One partition of ``events``: accounts, clock and deadlines, folded record by record; the same object in live and replay.
+
+A driver calls ``fold`` for each record, sends the outcomes, then persists ``changes()`` and, once those are durable, ``clock()``.
+"""
 
 from collections.abc import Iterator
+from heapq import heappop, heappush
 
-from pipeline.core.events import AnyEvent
+import msgspec
+
+from pipeline.core import timeline as timeline_module
+from pipeline.core.beats import Clock, ClockState
+from pipeline.core.detector import Detector, new_timeline
+from pipeline.core.events import AnyEvent, Beat, Ms
 from pipeline.core.outcome import Outcome
 from pipeline.core.policy import Policy
+from pipeline.core.store import Store
+from pipeline.core.timeline import Timeline
 
 
 class Partition:
-    """Fold the events of one partition in offset order. Owns no I/O: drivers carry bytes in and out.
-
-    A driver calls ``fold`` for each record, sends the outcomes, then persists ``changes()`` and, once those are durable, ``clock()``.
-    """
+    """Fold the events of one partition in offset order. Owns no I/O: drivers carry bytes in and out."""
 
     def __init__(self, policy: Policy, cached: int = 50_000) -> None:
         """``cached``: how many decoded timelines are kept beside the encoded ones (speed, never a decision)."""
-        raise NotImplementedError
+        self._policy = policy
+        self.detector = Detector(policy)
+        self._accounts: Store[Timeline] = Store(timeline_module.encode, timeline_module.decode, cached)
+        self._clock = Clock(policy)
+        self._settled = -1  # all records up to here are durable: skipped wholesale
+        self._offset = -1
+        self._heap: list[tuple[Ms, str]] = []  # deadlines; entries that no longer hold are skipped when they come up
 
     def fold(self, offset: int, event: AnyEvent) -> list[Outcome]:
         """Fold one record. A record whose offset this account (or the whole partition) has already folded yields nothing."""
-        raise NotImplementedError
+        if offset <= self._settled:
+            return []
+        self._offset = offset
+        if type(event) is Beat:
+            return self._beat(offset, event)
+        assert not isinstance(event, Beat)
+        account = event.account_id
+        timeline = self._accounts.get(account)
+        if timeline is None:
+            timeline = new_timeline(account)
+        elif timeline.offset >= offset:
+            return []
+        new, outcomes = self.detector.step(timeline, event)
+        self._put(offset, timeline.deadline, new)
+        return outcomes
+
+    def _beat(self, offset: int, beat: Beat) -> list[Outcome]:
+        now = self._clock.advance(beat)
+        self._clock.state.offset = offset
+        self.detector.missing = self._clock.missing
+        outcomes: list[Outcome] = []
+        heap = self._heap
+        ahead: list[tuple[Ms, str]] = []  # accounts that were durable beyond this record before a crash
+        while heap and heap[0][0] <= now:
+            due, account = heappop(heap)
+            timeline = self._accounts.get(account)
+            if timeline is None or timeline.deadline != due:
+                continue
+            if timeline.offset >= offset:
+                ahead.append((due, account))
+                continue
+            new, said = self.detector.fire(timeline, now)
+            self._put(offset, None, new)
+            outcomes += said
+        for entry in ahead:
+            heappush(heap, entry)
+        return outcomes
+
+    def _put(self, offset: int, deadline_before: Ms | None, timeline: Timeline) -> None:
+        timeline.offset = offset
+        self._accounts.put(timeline.account_id, timeline)
+        if timeline.deadline is not None and timeline.deadline != deadline_before:
+            heappush(self._heap, (timeline.deadline, timeline.account_id))
 
     def changes(self) -> dict[str, bytes]:
         """Encoded state of every account that changed since the last call, and forget that they changed."""
-        raise NotImplementedError
+        return self._accounts.changes()
 
     def clock(self) -> bytes:
         """Encoded partition state (offset, watermarks). Valid to persist only after all ``changes()`` up to here are durable."""
-        raise NotImplementedError
+        self._clock.state.offset = self._offset
+        return timeline_module.encode(self._clock.state)
 
     def restore(self, account_id: str, state: bytes) -> None:
         """Take an account's state back. Raises UnsupportedState for a version newer than this code."""
-        raise NotImplementedError
+        head = timeline_module.read_head(state)
+        self._accounts.restore(account_id, state)
+        if head.deadline is not None:
+            heappush(self._heap, (head.deadline, account_id))
 
     def restore_clock(self, state: bytes) -> None:
         """Take the partition's state back."""
-        raise NotImplementedError
+        self._clock = Clock(self._policy, msgspec.msgpack.decode(state, type=ClockState))
+        self.detector.missing = self._clock.missing
+        self._settled = self._offset = self._clock.state.offset
+
+    @property
+    def now(self) -> Ms:
+        """The partition's time: all arrivals up to here have been read (ms)."""
+        return self._clock.now
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The feeds that are absent now."""
+        return self._clock.missing
+
+    def timeline(self, account_id: str) -> Timeline | None:
+        """What is kept of an account."""
+        return self._accounts.get(account_id)
 
     def accounts(self) -> Iterator[str]:
         """All accounts held."""
-        raise NotImplementedError
+        return self._accounts.keys()
+
+    def __len__(self) -> int:
+        return len(self._accounts)
 
     def drop(self) -> None:
         """Forget everything (the partition was revoked)."""
-        raise NotImplementedError
+        self._accounts.clear()
+        self._heap.clear()
+        self._clock = Clock(self._policy)
+        self._settled = self._offset = -1

@@ -89,6 +89,7 @@ class Profile(msgspec.Struct, array_like=True):
     telephony_at: Ms | None = None  # last call record or answer about the line: is there a feed for this customer?
     line_facts: dict[str, tuple[LineFact, ...]] = {}  # by line
     links: dict[str, LinkFact] = {}  # by line
+    revision: int = 0  # grows with every change, so that an assessment can tell whether it is still current
 
 
 def copied(profile: Profile) -> Profile:
@@ -112,6 +113,7 @@ def copied(profile: Profile) -> Profile:
         p.telephony_at,
         p.line_facts,
         p.links,
+        p.revision + 1,
     )
 
 

@@ -36,7 +36,10 @@ class Track(msgspec.Struct, array_like=True, frozen=True):
     used: bool = False
     expired: bool = False  # the deadline has fired
     level: Level = "clear"
+    probability: float = 0.0
+    seen: str = ""  # fingerprint of the last assessment
     said: str = ""  # fingerprint of the last decision
+    revision: int = -1  # of the profile at the last assessment
     finding: Finding | None = None  # the last one sent
     open: bool = False
     hold_until: Ms | None = None

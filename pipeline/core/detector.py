@@ -1,0 +1,417 @@
+"""THE FOLD: step(timeline, event) -> (timeline, outcomes), for one account; pure, and the only place that decides what is said.
+
+What is known (profile, recent events) is order-free; what has been said (tracks) follows the order in ``events``. A challenge is
+settled when nothing on time can touch it any more; if its assessment then differs from the last decision, that is said too, so the
+last decision of a challenge is its final assessment.
+"""
+
+from importlib.metadata import version as installed_version
+
+import msgspec
+
+from pipeline.core import alert
+from pipeline.core.decision import Assessment, assess, decision, evidence
+from pipeline.core.episode import Challenge, build, challenges, incident_id
+from pipeline.core.events import (
+    AccountChanged,
+    AccountEvent,
+    CallChanged,
+    Disposed,
+    LineChanged,
+    LineLinked,
+    LoggedIn,
+    MessageSeen,
+    Ms,
+    OtpDispatched,
+    OtpEntered,
+)
+from pipeline.core.model import Model
+from pipeline.core.outcome import Evidence, Finding, Hold, HoldEnded, Late, Outcome
+from pipeline.core.policy import Policy
+from pipeline.core.profile import DAY_MS, Lesson, Profile, copied, seal, teach, with_line_change, with_link
+from pipeline.core.timeline import RecentEvent, Settled, Timeline, Track, inserted
+
+VERSION = installed_version("offhook")
+replace = msgspec.structs.replace
+
+
+class Detector:
+    """The fold with its policy and model; ``missing`` names the feeds that are absent now (set from the beats)."""
+
+    def __init__(self, policy: Policy, model: Model | None = None) -> None:
+        self.policy = policy
+        self.model = model or Model(policy)
+        self.missing: tuple[str, ...] = ()
+        self._lateness = 1000 * policy.bounds.lateness_s
+        self._slack = 1000 * policy.bounds.slack_s
+
+    def step(self, timeline: Timeline, event: AccountEvent) -> tuple[Timeline, list[Outcome]]:
+        """Fold one event of the account. Pure: the timeline given is not written to."""
+        out: list[Outcome] = []
+        t = _copy(timeline)
+        if not t.account_id:
+            t.account_id = event.account_id
+        if event.arrived_at > t.now:
+            self._advance(t, event.arrived_at, out, by_clock=False)
+        match event:
+            case LineChanged():
+                profile = with_line_change(t.profile, event)
+                if profile is not t.profile:
+                    t.profile = profile
+                    self._reassess_touched(t, event, out)
+            case LineLinked():
+                t.profile = with_link(t.profile, event)
+            case Disposed():
+                self._dispose(t, event, out)
+            case _:
+                self._take(t, event, out)
+        self._schedule(t)
+        return t, out
+
+    def fire(self, timeline: Timeline, now: Ms) -> tuple[Timeline, list[Outcome]]:
+        """Let time pass up to ``now`` (ms): deadlines fire, challenges settle, events are sealed."""
+        out: list[Outcome] = []
+        t = _copy(timeline)
+        self._advance(t, now, out, by_clock=True)
+        self._schedule(t)
+        return t, out
+
+    # --- taking an event in
+
+    def _take(self, t: Timeline, event: RecentEvent, out: list[Outcome]) -> None:
+        if event.arrived_at - event.occurred_at > self._lateness or event.occurred_at <= t.sealed_to:
+            t.late += 1
+            out.append(Late(account_id=t.account_id, event_id=event.event_id, occurred_at=event.occurred_at, arrived_at=event.arrived_at))
+            return
+        event_id = event.event_id
+        for known in t.recent:
+            if known.event_id == event_id:
+                if known != event:
+                    t.conflicts += 1
+                return
+        t.recent = inserted(t.recent, event)
+        if len(t.recent) > self.policy.bounds.recent_events:
+            self._drop_one(t)
+        if isinstance(event, OtpDispatched | OtpEntered):
+            self._track(t, event.otp_id)
+        if t.tracks:
+            self._reassess_touched(t, event, out)
+
+    def _drop_one(self, t: Timeline) -> None:
+        """The recent set is full: the oldest call or message goes, else the oldest event. Counted, and said on alerts."""
+        index = next((i for i, e in enumerate(t.recent) if isinstance(e, CallChanged | MessageSeen)), 0)
+        t.recent = t.recent[:index] + t.recent[index + 1 :]
+        t.dropped += 1
+
+    def _track(self, t: Timeline, otp_id: str) -> None:
+        """Open a track for a challenge, or move its bounds."""
+        if any(s.otp_id == otp_id for s in t.settled):
+            return
+        challenge = challenges(t.recent).get(otp_id)
+        if challenge is None:
+            return
+        old = next((x for x in t.tracks if x.otp_id == otp_id), None)
+        new = self._bounds(challenge, old)
+        t.tracks = tuple(sorted((*(x for x in t.tracks if x.otp_id != otp_id), new), key=lambda x: (x.start, x.otp_id)))
+
+    def _bounds(self, challenge: Challenge, old: Track | None) -> Track:
+        windows = self.policy.windows
+        expires = challenge.expires_at(windows)
+        accepted = challenge.accepted
+        last = challenge.entries[-1].occurred_at if challenge.entries else 0
+        most = challenge.start + 1000 * windows.code_valid_most_s
+        end = min(accepted.occurred_at if accepted is not None else max(expires, last), most)
+        until = end + 1000 * windows.after_s
+        final_at = until + self._lateness + self._slack
+        base = old or Track(challenge.otp_id, 0, 0, 0, 0)
+        return replace(base, start=challenge.start, expires_at=expires, until=until, final_at=final_at, used=accepted is not None)
+
+    def _reassess_touched(self, t: Timeline, event: AccountEvent, out: list[Outcome]) -> None:
+        before = 1000 * self.policy.windows.before_s
+        own = event.otp_id if isinstance(event, OtpDispatched | OtpEntered) else None
+        for track in t.tracks:
+            if track.otp_id == own:
+                self._reassess(t, track, t.now, out, keep=isinstance(event, OtpEntered))
+            elif isinstance(event, LineChanged):
+                if event.occurred_at <= track.until:
+                    self._reassess(t, track, t.now, out)
+            elif track.start - before <= event.occurred_at <= track.until and _matters(event, track):
+                self._reassess(t, track, t.now, out)
+
+    # --- saying
+
+    def _assess(self, t: Timeline, otp_id: str, now: Ms) -> Assessment | None:
+        episode = build(t.recent, otp_id, now, self.policy.windows)
+        return None if episode is None else assess(episode, t.profile, self.policy, self.model)
+
+    def _reassess(self, t: Timeline, track: Track, now: Ms, out: list[Outcome], keep: bool = False, final: bool = False) -> None:
+        """Assess a challenge and say what is new. ``keep``: a decision whatever the level; ``final``: one if it differs from the last."""
+        a = self._assess(t, track.otp_id, now)
+        if a is None:
+            return
+        fingerprint = a.fingerprint
+        probability = a.score.probability
+        new = replace(track, level=a.level, probability=probability, seen=fingerprint, revision=t.profile.revision)
+        changed = a.level != track.level
+        if final:
+            keep = fingerprint != track.said and (track.said != "" or a.level != "clear" or a.episode.used)
+        if keep or changed or a.level == "alert" or track.open:
+            events, time = evidence(a, t.profile)
+            incident = incident_id(t.account_id, t.recent, track.otp_id, self.policy.windows)
+            if (keep or changed) and fingerprint != track.said:
+                new = replace(new, said=fingerprint)
+                named = a.level == "alert" or track.finding is not None
+                out.append(decision(a, t.account_id, incident, events, time, named, self.policy, self.model, VERSION))
+            if a.level == "alert" or track.open:
+                new = self._tell(t, new, a, incident, events, time, out)
+        new = self._hold(t, new, a, now, out)
+        t.tracks = tuple(new if x.otp_id == new.otp_id else x for x in t.tracks)
+
+    def _tell(
+        self, t: Timeline, track: Track, a: Assessment, incident: str, events: tuple[Evidence, ...], time: Ms, out: list[Outcome]
+    ) -> Track:
+        """Create, update or close the finding."""
+        if a.level != "alert":
+            assert track.finding is not None
+            because = _withdrawn(a)
+            closed = closing(track.finding, because, 0, max(time, track.finding.time))
+            out.append(closed)
+            return replace(track, finding=closed, open=False)
+        others = [x.finding for x in t.tracks if x.otp_id != track.otp_id and x.open and x.finding is not None]
+        pages = min(
+            (f for f in others if f.incident_id == incident and f.part_of is None), key=lambda f: (f.created_time, f.uid), default=None
+        )
+        old = track.finding
+        part_of = old.part_of if old is not None and track.open else (pages.uid if pages is not None else None)
+        made = alert.make(
+            a,
+            t.profile,
+            track,
+            t.account_id,
+            incident,
+            part_of,
+            events,
+            time,
+            self.missing,
+            t.dropped > 0,
+            self.policy,
+            self.model.id,
+            VERSION,
+        )
+        if old is not None and track.open and _same(old, made):
+            return track
+        out.append(made)
+        return replace(track, finding=made, open=True)
+
+    def _hold(self, t: Timeline, track: Track, a: Assessment, now: Ms, out: list[Outcome]) -> Track:
+        """A hold stands while the challenge is at level alert, unused and not expired."""
+        wanted = track.expires_at if a.level == "alert" and not track.used and now < track.expires_at else None
+        if wanted == track.hold_until:
+            return track
+        if wanted is None:
+            out.append(HoldEnded(account_id=t.account_id, otp_id=track.otp_id))
+        else:
+            assert track.finding is not None
+            f = track.finding
+            out.append(
+                Hold(
+                    account_id=t.account_id,
+                    otp_id=track.otp_id,
+                    session_id=f.session_id,
+                    finding_uid=f.uid,
+                    probability=f.probability,
+                    expires_at=wanted,
+                    reason=f.message,
+                )
+            )
+        return replace(track, hold_until=wanted)
+
+    def _dispose(self, t: Timeline, event: Disposed, out: list[Outcome]) -> None:
+        """A disposition may close findings; it never creates one. A later one of the same challenge replaces the earlier."""
+        key = (event.occurred_at, event.event_id)
+        settled: list[Settled] = []
+        for s in t.settled:
+            if _names(event, s.otp_id, s.session_id, s.finding) and (s.disposed is None or s.disposed < key):
+                s = replace(s, disposed=key)  # noqa: PLW2901
+                if s.open and s.finding is not None and event.verdict in alert.CLOSING_VERDICTS:
+                    closed = _disposed(s.finding, event)
+                    out.append(closed)
+                    s = replace(s, finding=closed, open=False)  # noqa: PLW2901
+            settled.append(s)
+        t.settled = tuple(settled)
+        tracks: list[Track] = []
+        for x in t.tracks:
+            f = x.finding
+            if x.open and f is not None and event.verdict in alert.CLOSING_VERDICTS and _names(event, x.otp_id, f.session_id, f):
+                closed = _disposed(f, event)
+                out.append(closed)
+                x = replace(x, finding=closed, open=False)  # noqa: PLW2901
+                if x.hold_until is not None:
+                    out.append(HoldEnded(account_id=t.account_id, otp_id=x.otp_id))
+                    x = replace(x, hold_until=None)  # noqa: PLW2901
+            tracks.append(x)
+        t.tracks = tuple(tracks)
+
+    # --- time
+
+    def _advance(self, t: Timeline, to: Ms, out: list[Outcome], by_clock: bool) -> None:
+        """Let time pass: expired codes, settled challenges and sealed events, in the order in which they are due."""
+        while t.tracks:
+            due: list[tuple[Ms, int, str]] = [(x.final_at, 1, x.otp_id) for x in t.tracks if x.final_at <= to]
+            if by_clock:
+                due += [(x.expires_at, 0, x.otp_id) for x in t.tracks if not x.used and not x.expired and x.expires_at <= to]
+            if not due:
+                break
+            at, kind, otp_id = min(due)
+            track = next(x for x in t.tracks if x.otp_id == otp_id)
+            if kind == 0:
+                track = replace(track, expired=True)
+                t.tracks = tuple(track if x.otp_id == otp_id else x for x in t.tracks)
+                self._reassess(t, track, max(t.now, at), out, keep=track.level != "clear")
+            else:
+                self._seal(t, at)
+                self._settle(t, track, at, out)
+        self._seal(t, to)
+        t.now = max(t.now, to)
+
+    def _seal(self, t: Timeline, now: Ms) -> None:
+        """Move events that nothing on time can precede any more into the profile."""
+        horizon = now - self.policy.retain_ms
+        if horizon <= t.sealed_to:
+            return
+        t.sealed_to = horizon
+        if not t.recent or t.recent[0].occurred_at > horizon:
+            return
+        profile = copied(t.profile)
+        alarms = [(s.start - 1000 * self.policy.windows.before_s, s.until) for s in t.settled if s.level == "alert"]
+        count = 0
+        for event in t.recent:
+            if event.occurred_at > horizon:
+                break
+            seal(profile, event, self.policy.bounds, any(a <= event.occurred_at <= b for a, b in alarms))
+            count += 1
+        t.profile, t.recent = profile, t.recent[count:]
+
+    def _settle(self, t: Timeline, track: Track, at: Ms, out: list[Outcome]) -> None:
+        """Say the last word on a challenge, learn what is normal from it, and forget its track."""
+        if track.seen != track.said or track.revision != t.profile.revision or not track.used:
+            self._reassess(t, track, at, out, final=True)
+            track = next(x for x in t.tracks if x.otp_id == track.otp_id)
+        challenge = challenges(t.recent).get(track.otp_id)
+        t.tracks = tuple(x for x in t.tracks if x.otp_id != track.otp_id)
+        if challenge is None:
+            return
+        profile = copied(t.profile)
+        teach(profile, _lesson(challenge, t.recent, track), self.policy.bounds)
+        t.profile = profile
+        since = at - DAY_MS * self.policy.bounds.settled_days
+        done = Settled(
+            track.otp_id, challenge.session_id, track.start, track.until, track.level, track.probability, track.finding, track.open
+        )
+        t.settled = (*(s for s in t.settled if s.start >= since), done)[-self.policy.bounds.settled :]
+
+    def _schedule(self, t: Timeline) -> None:
+        t.deadline = min(
+            (min(x.final_at, x.expires_at) if not x.used and not x.expired else x.final_at for x in t.tracks),
+            default=None,
+        )
+
+
+def _copy(t: Timeline) -> Timeline:
+    return Timeline(
+        t.version,
+        t.offset,
+        t.deadline,
+        t.account_id,
+        t.now,
+        t.sealed_to,
+        t.profile,
+        t.recent,
+        t.tracks,
+        t.settled,
+        t.late,
+        t.conflicts,
+        t.dropped,
+    )
+
+
+def _matters(event: AccountEvent, track: Track) -> bool:
+    """Whether an event of another kind, within the track's window, can change its assessment."""
+    if isinstance(event, LoggedIn | OtpDispatched):
+        return event.occurred_at <= track.start + 5_000
+    if isinstance(event, AccountChanged):
+        return track.used
+    return True
+
+
+def _names(event: Disposed, otp_id: str, session_id: str | None, finding: Finding | None) -> bool:
+    if event.finding_uid is not None:
+        return finding is not None and finding.uid == event.finding_uid
+    if event.otp_id is not None:
+        return event.otp_id == otp_id
+    return event.session_id is not None and event.session_id == session_id
+
+
+def closing(finding: Finding, because: str, verdict_id: int, time: Ms) -> Finding:
+    """The finding's last word: closed, with the reason."""
+    return replace(
+        finding,
+        sequence=finding.sequence + 1,
+        activity="close",
+        close_reason=because,
+        verdict_id=verdict_id,
+        time=time,
+        decision_deadline=None,
+    )
+
+
+def _disposed(finding: Finding, event: Disposed) -> Finding:
+    because = f"case management: {event.verdict.replace('_', ' ')} ({event.source})"
+    return closing(finding, because, alert.VERDICTS[event.verdict], max(finding.time, event.arrived_at))
+
+
+def _withdrawn(a: Assessment) -> str:
+    against = [r.text for r in a.score.reasons if r.contribution < 0 and r.name != "base_rate"][:2]
+    return "later evidence: " + "; ".join(against) if against else "later evidence no longer supports it"
+
+
+def _same(old: Finding, new: Finding) -> bool:
+    """Nothing an analyst would want to hear again."""
+    return (
+        old.activity != "close"
+        and old.stage == new.stage
+        and old.call_live == new.call_live
+        and round(old.probability, 3) == round(new.probability, 3)
+        and old.events == new.events
+    )
+
+
+def _lesson(challenge: Challenge, recent: tuple[RecentEvent, ...], track: Track) -> Lesson:
+    accepted = challenge.accepted
+    session = challenge.session_id
+    login: LoggedIn | None = None
+    for event in recent:
+        if isinstance(event, LoggedIn) and event.outcome == "passed" and event.session_id == session:
+            login = event
+    senders = tuple(sorted({token for s in challenge.sends for token in s.sender}))
+    if accepted is None:
+        return Lesson(challenge.otp_id, challenge.start, False, False, None, None, None, None, None, None, senders)
+    sent = max((s.occurred_at for s in challenge.sends if s.occurred_at <= accepted.occurred_at), default=None)
+    return Lesson(
+        otp_id=challenge.otp_id,
+        started_at=challenge.start,
+        used=True,
+        trusted=track.level != "alert",
+        entered_at=accepted.occurred_at,
+        latency_ms=None if sent is None else accepted.occurred_at - sent,
+        device_id=accepted.device_id or (login.device_id if login is not None else None),
+        asn=login.asn if login is not None and login.asn is not None else accepted.asn,
+        country=login.country if login is not None and login.country is not None else accepted.country,
+        user_agent=login.user_agent if login is not None else None,
+        senders=senders,
+    )
+
+
+def new_timeline(account_id: str) -> Timeline:
+    """An account of which nothing is known yet."""
+    return Timeline(account_id=account_id, profile=Profile())
