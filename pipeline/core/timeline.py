@@ -68,7 +68,7 @@ class Timeline(msgspec.Struct, array_like=True):
     account_id: str = ""
     now: Ms = 0  # the latest arrival or fired deadline
     sealed_to: Ms = 0
-    profile: Profile = Profile()
+    profile: Profile = msgspec.field(default_factory=Profile)
     recent: tuple[RecentEvent, ...] = ()  # sorted by (occurred_at, event_id)
     tracks: tuple[Track, ...] = ()  # sorted by (start, otp_id)
     settled: tuple[Settled, ...] = ()
