@@ -1,0 +1,116 @@
+"""What all tests share: a real Apache Kafka, started once per test process and only if a test asks for it.
+
+``KAFKA_BOOTSTRAP`` names a running broker; else a container where a Docker daemon answers; else a local broker on Java 17. Without
+any, tests that need one are skipped, and fail instead where ``CI`` or ``OFFHOOK_REQUIRE_BROKER`` is set: nothing passes unseen.
+"""
+
+import contextlib
+import os
+import shutil
+import subprocess
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from typing import NoReturn
+
+import pytest
+
+from deploy.local_kafka import HOST, PROPERTIES, READY_S, KafkaUnavailable, LocalKafka, answers, free_port
+
+LIBRARY_WARNINGS = ("(read|open)_text is deprecated:DeprecationWarning",)  # kafka-python, on import
+KAFKA_IMAGE = "apache/kafka:4.3.1"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let pass what libraries do on import and we cannot change; every other warning is an error."""
+    for warning in LIBRARY_WARNINGS:
+        config.addinivalue_line("filterwarnings", f"ignore:{warning}")
+
+
+def _required() -> bool:
+    return any(os.environ.get(name, "").lower() not in ("", "0", "false") for name in ("CI", "OFFHOOK_REQUIRE_BROKER"))
+
+
+def _docker_answers() -> bool:
+    docker = shutil.which("docker")
+    if docker is None:
+        return False
+    try:
+        return subprocess.run([docker, "info"], capture_output=True, check=False, timeout=10).returncode == 0
+    except subprocess.TimeoutExpired:
+        return False
+
+
+@contextlib.contextmanager
+def _container() -> Iterator[str]:
+    """Run the same broker as ``LocalKafka`` does, with the same properties, in a container."""
+    from testcontainers.core.container import DockerContainer
+
+    port = free_port()
+    properties = PROPERTIES | {
+        "listeners": f"PLAINTEXT://0.0.0.0:{port},CONTROLLER://127.0.0.1:9094",
+        "advertised.listeners": f"PLAINTEXT://{HOST}:{port}",
+        "controller.quorum.voters": "1@127.0.0.1:9094",
+    }
+    container = DockerContainer(KAFKA_IMAGE).with_bind_ports(port, port)
+    for name, value in properties.items():
+        container.with_env("KAFKA_" + name.upper().replace(".", "_"), value)
+    with container:
+        deadline = time.monotonic() + READY_S
+        while not answers(HOST, port):
+            if time.monotonic() > deadline:
+                raise KafkaUnavailable(f"the container of {KAFKA_IMAGE} does not answer on {HOST}:{port}")
+            time.sleep(0.2)
+        yield f"{HOST}:{port}"
+
+
+def _give_up(why: object) -> NoReturn:
+    if _required():
+        pytest.fail(f"a broker is required here and there is none: {why}", pytrace=False)
+    pytest.skip(f"no broker: {why}")
+
+
+@pytest.fixture(scope="session")
+def broker() -> Iterator[str]:
+    """Yield the ``host:port`` of a real broker; make topics of your own on it, named with ``topic_prefix``."""
+    given = os.environ.get("KAFKA_BOOTSTRAP")
+    if given:
+        yield given
+        return
+    with contextlib.ExitStack() as stack:
+        found, reasons = "", []
+        for start in (_container, _local) if _docker_answers() else (_local,):
+            try:
+                found = stack.enter_context(start())
+                break
+            except Exception as e:  # a daemon without the image, a machine without Java: try the next way
+                reasons.append(str(e))
+        if not found:
+            _give_up("; ".join(reasons))
+        yield found
+
+
+@contextlib.contextmanager
+def _local() -> Iterator[str]:
+    with LocalKafka() as kafka:
+        yield kafka.bootstrap
+
+
+@pytest.fixture
+def topic_prefix() -> str:
+    """Return a prefix that no other test uses."""
+    return f"t{uuid.uuid4().hex[:10]}."
+
+
+@pytest.fixture
+def local_kafka() -> Iterator[Callable[..., LocalKafka]]:
+    """Yield a function that starts a local broker of the test's own, one that it may kill, freeze and restart."""
+    with contextlib.ExitStack() as stack:
+
+        def start(port: int = 0, heap: str = "512m", properties: Mapping[str, str] | None = None) -> LocalKafka:
+            try:
+                return stack.enter_context(LocalKafka(port, heap=heap, properties=properties))
+            except KafkaUnavailable as e:
+                _give_up(e)
+
+        yield start
