@@ -25,6 +25,7 @@ from pipeline.wire.log import LogRecord
 from pipeline.wire.pseudonym import Pseudonyms
 from pipeline.wire.topics import TOPICS
 
+_DRAIN_STEP_MS = 10_000  # while time goes on after the log: one beat in ten seconds, each deadline keeps its own time anyway
 PROGRESS_EVERY = 1000  # records between two words to whoever watches
 Progress = Callable[[int, Ms], None]  # records read so far, arrival of the last one
 
@@ -74,7 +75,7 @@ class Replay:
         self._counts: Counter[str] = Counter()  # records per feed
         self._others: Counter[str] = Counter()  # records of topics that are not read
         self._beats = BeatMaker(dict.fromkeys(self._feeds, 1))
-        self._last_arrivals: dict[Feed, Ms] = {}
+        self._arrivals: dict[Feed, Ms] = {}
         self._next_beat: Ms = 0
         self._events = 0  # the next offset in the virtual partition of events
         self._lines = 0  # and of lines
@@ -103,7 +104,7 @@ class Replay:
                     if now >= self._next_beat:
                         self._beat(now, now - 1)
                     self._counts[feed] += 1
-                    self._last_arrivals[feed] = now
+                    self._arrivals[feed] = now
                     self._fold_raw(feed, record)
                 elif record.topic == events:
                     kind = kind or "events"
@@ -187,9 +188,8 @@ class Replay:
 
     def _beat(self, at: Ms, read_to: Ms) -> None:
         """Write the beat that is due at arrival time ``at``; everything that arrived up to ``read_to`` has been read."""
-        for feed, last in self._last_arrivals.items():
+        for feed, last in self._arrivals.items():
             self._beats.arrived(feed, 0, last)
-        self._last_arrivals.clear()
         for feed in self._feeds:
             self._beats.caught_up(feed, 0, read_to)
         beat = self._beats.due(at)
@@ -198,13 +198,16 @@ class Replay:
             self._fold(beat, None)
 
     def _let_time_go_on(self, now: Ms) -> None:
-        """Beat on after the last record, past the last deadline that can be pending: a code's validity, then what follows an entry.
+        """Beat on after the last record until the last challenge is settled (core.detector: validity, what follows, lateness, slack).
 
-        Ten-second steps, so that the deadlines fire before the silence of the feeds is noticed, as it would have been.
+        A feed that was there at the end stays there, so that the end of the log does not look like an outage.
         """
         windows, bounds = self._policy.windows, self._policy.bounds
-        end = now + 1000 * (windows.code_valid_most_s + windows.after_s + bounds.future_s + bounds.slack_s)
-        for at in range(now + BEAT_MS, end + 10_000, 10_000):
+        most_s = windows.code_valid_most_s + windows.after_s + bounds.lateness_s + bounds.slack_s + bounds.future_s
+        silent = now - 1000 * self._policy.feeds.silent_s
+        alive = [feed for feed, last in self._arrivals.items() if last > silent]
+        for at in range(now + BEAT_MS, now + 1000 * most_s + _DRAIN_STEP_MS, _DRAIN_STEP_MS):
+            self._arrivals.update(dict.fromkeys(alive, at))
             self._beat(at, at)
 
     def _refuse(self, feed: str, record: LogRecord, error: InvalidEvent) -> None:
@@ -240,8 +243,8 @@ class Replay:
             feeds=dict(sorted(self._counts.items())),
             other_topics=dict(sorted(self._others.items())),
             events=self._events,
-            accounts=sum(1 for partition in self._partitions.values() for _ in partition.accounts()),
-            lines=sum(1 for _ in self._router.accounts()),
+            accounts=sum(len(partition) for partition in self._partitions.values()),
+            lines=len(self._router),
             late=tally.late,
             dead_letters=dict(sorted(tally.dead_letters.items())),
             dead_letters_by_feed=dict(sorted(tally.dead_letter_feeds.items())),
