@@ -87,8 +87,7 @@ class Ingest:
             raise InvalidEvent("no_value", "a record of this topic has a value")
         if len(value) > self._max_bytes:
             raise InvalidEvent("too_large", f"{len(value)} bytes, at most {self._max_bytes} are read")
-        if not value.isascii():
-            check_utf8(value)
+        check_utf8(value)
         if _FINE.search(value) is not None:
             value = _FINE_INSTANT.sub(rb"\1", value)
         try:

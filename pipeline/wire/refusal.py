@@ -24,11 +24,15 @@ _MISSING = "Object missing required field `"
 
 def check_utf8(value: bytes) -> None:
     """Refuse bytes that are not UTF-8: a decoder looks only into the fields it keeps. Raises InvalidEvent."""
-    if not value.isascii():
-        try:
-            value.decode()
-        except UnicodeDecodeError as e:
-            raise InvalidEvent("not_utf8", f"byte {e.start} of {len(value)} is not UTF-8") from None
+    if value.isascii():
+        return
+    try:
+        value.decode()
+    except UnicodeDecodeError as e:
+        at = e.start
+    else:
+        return
+    raise InvalidEvent("not_utf8", f"byte {at} of {len(value)} is not UTF-8")  # out here: the other error holds the whole value
 
 
 def refusal(error: Exception, fields: frozenset[str]) -> InvalidEvent:
