@@ -9,7 +9,7 @@ from pathlib import Path
 import orjson
 
 from pipeline.wire.schemas.alert import alert_headers_schema, alert_schema
-from pipeline.wire.schemas.asyncapi import asyncapi
+from pipeline.wire.schemas.asyncapi import asyncapi_document
 from pipeline.wire.schemas.generated import JsonSchema, event_schemas, outcome_schemas, record_schemas
 from pipeline.wire.schemas.plain import dead_letter_schema, log_record_schema
 
@@ -36,7 +36,7 @@ def files() -> dict[str, bytes]:
     """Build the content of every generated file, by name: the same bytes on every run."""
     options = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
     content = {name: orjson.dumps(schema, option=options) for name, schema in schemas().items()}
-    return content | {ASYNCAPI: orjson.dumps(asyncapi(), option=options)}
+    return content | {ASYNCAPI: orjson.dumps(asyncapi_document(), option=options)}
 
 
 def write(folder: Path | str) -> None:

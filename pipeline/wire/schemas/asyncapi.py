@@ -30,7 +30,7 @@ CARRIES: dict[str, tuple[str, ...]] = {
 _ACTIONS = {"in": ("receive",), "out": ("send",), "internal": ("send", "receive")}
 
 
-def asyncapi() -> JsonSchema:
+def asyncapi_document() -> JsonSchema:
     """Build the document; payloads point at the JSON Schemas beside it."""
     operations = {
         f"{action}_{_word(name)}": _operation(action, name) for name, spec in TOPICS.items() for action in _ACTIONS[spec.direction]

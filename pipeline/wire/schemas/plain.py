@@ -1,6 +1,9 @@
 """What else is exchanged? The headers of a dead letter and a line of a log on disk, which are no structs of ours."""
 
+from typing import get_args
+
 from pipeline.core.errors import REFUSALS
+from pipeline.wire.dead_letter import Form
 from pipeline.wire.schemas.generated import MS, JsonSchema, document
 
 _COUNT: JsonSchema = {"type": "string", "pattern": "^[0-9]+$"}
@@ -16,15 +19,16 @@ def dead_letter_schema() -> JsonSchema:
         "timestamp": {"type": "string", "pattern": "^-?[0-9]+$", "description": "its arrival, " + MS},
         "reason": {"enum": list(REFUSALS)},
         "detail": {"type": "string", "description": "the field and the rule, never the content"},
-        "length": {**_COUNT, "description": "bytes of the value"},
-        "sha256": {"type": "string", "pattern": "^[0-9a-f]{64}$", "description": "of the value"},
-        "version": {"type": "string", "minLength": 1, "description": "of these headers"},
+        "length": {"type": "string", "pattern": "^[0-9]*$", "description": "bytes of the value; empty for a null one"},
+        "sha256": {"type": "string", "pattern": "^([0-9a-f]{64})?$", "description": "of the value; empty for a null one"},
+        "version": {**_COUNT, "description": "of these headers"},
+        "form": {"enum": list(get_args(Form)), "description": "what of the original was kept"},
     }
     return document(
         "dead_letter",
         {
             "title": "DeadLetter",
-            "description": "The headers of a record that could not be read. Key and value are absent, sealed or plain, by setting.",
+            "description": "The headers of a record that could not be read. In plain form the original's headers follow.",
             "type": "object",
             "properties": {f"offhook.error.{name}": schema for name, schema in properties.items()},
             "required": [f"offhook.error.{name}" for name in properties],
