@@ -79,9 +79,12 @@ class Clock:
     """Merge beats into one time per events partition and the set of feeds that are missing."""
 
     def __init__(self, policy: Policy, state: ClockState | None = None) -> None:
-        self._policy = policy.feeds
+        self._behind = 1000 * policy.feeds.behind_s
+        self._silent = 1000 * policy.feeds.silent_s
         self.state = state or ClockState()
-        self.missing: tuple[str, ...] = self._missing(self._times())
+        self._feed_of = {key: key.partition("/")[0] for key in self.state.marks}
+        self.missing: tuple[str, ...] = ()
+        self._settle()
 
     @property
     def now(self) -> Ms:
@@ -91,50 +94,54 @@ class Clock:
     def advance(self, beat: Beat) -> Ms:
         """Merge one beat; returns the time after it. Time never goes back."""
         state = self.state
-        marks = state.marks
+        marks, feed_of = state.marks, self._feed_of
         for key, mark in beat.marks.items():
             have = marks.get(key)
             if have is None:
-                marks[key] = mark
-            elif mark.read_to > have.read_to or (mark.last or 0) > (have.last or 0):
-                marks[key] = Mark(max(mark.read_to, have.read_to), max(mark.last or 0, have.last or 0) or None)
-        state.partitions.update(beat.partitions)
-        heard = {key.partition("/")[0] for key in beat.marks}
-        state.suspended = tuple(sorted((set(state.suspended) - heard) | set(beat.suspended)))
-        times = self._times()
-        if times:
-            top = max(times.values())
-            bound = top - 1000 * self._policy.behind_s
-            state.now = max(state.now, min(t for t in times.values() if t >= bound))
-        self.missing = self._missing(times)
+                feed_of[key] = key.partition("/")[0]
+            elif mark.read_to < have.read_to or (mark.last or 0) < (have.last or 0):
+                mark = Mark(max(mark.read_to, have.read_to), max(mark.last or 0, have.last or 0) or None)  # noqa: PLW2901
+            marks[key] = mark
+        if beat.partitions != state.partitions:
+            state.partitions = {**state.partitions, **beat.partitions}
+        if beat.suspended or state.suspended:
+            heard = {feed_of[key] for key in beat.marks}
+            state.suspended = tuple(sorted((set(state.suspended) - heard) | set(beat.suspended)))
+        self._settle()
         return state.now
 
-    def _times(self) -> dict[str, Ms]:
-        """Time of each feed whose every partition has been heard of and that is not suspended."""
-        state = self.state
-        heard: dict[str, tuple[int, Ms]] = {}
+    def _settle(self) -> None:
+        """Find the time and the missing feeds from the marks."""
+        state, feed_of = self.state, self._feed_of
+        heard: dict[str, list[int]] = {}  # feed -> partitions heard of, least mark, last record
         for key, mark in state.marks.items():
-            feed = key.partition("/")[0]
-            count, least = heard.get(feed, (0, mark.read_to))
-            heard[feed] = (count + 1, min(least, mark.read_to))
-        return {
-            feed: least for feed, (count, least) in heard.items() if count >= state.partitions.get(feed, 1) and feed not in state.suspended
-        }
-
-    def _missing(self, times: dict[str, Ms]) -> tuple[str, ...]:
-        state = self.state
-        last: dict[str, Ms] = {}
-        for key, mark in state.marks.items():
-            if mark.last is not None:
-                feed = key.partition("/")[0]
-                last[feed] = max(last.get(feed, 0), mark.last)
-        silent = state.now - 1000 * self._policy.silent_s
-        behind = max(times.values(), default=0) - 1000 * self._policy.behind_s
-        return tuple(
-            feed
-            for feed in FEEDS
-            if feed not in last
-            or feed in state.suspended
-            or times.get(feed, state.now) < behind
-            or (last[feed] < silent and feed not in QUIET_FEEDS)
-        )
+            feed, last = feed_of[key], mark.last or 0
+            have = heard.get(feed)
+            if have is None:
+                heard[feed] = [1, mark.read_to, last]
+                continue
+            have[0] += 1
+            have[1] = min(have[1], mark.read_to)
+            have[2] = max(have[2], last)
+        whole = [
+            have[1] for feed, have in heard.items() if have[0] >= state.partitions.get(feed, 1) and feed not in state.suspended
+        ]  # feeds whose every partition has been heard of
+        bound = max(whole, default=0) - self._behind
+        for least in sorted(whole):
+            if least >= bound:
+                state.now = max(state.now, least)
+                break
+        silent = state.now - self._silent
+        missing: list[str] = []
+        for feed in FEEDS:
+            have = heard.get(feed)
+            if (
+                have is None
+                or not have[2]
+                or feed in state.suspended
+                or have[1] < bound
+                or have[0] < state.partitions.get(feed, 1)
+                or (have[2] < silent and feed not in QUIET_FEEDS)
+            ):
+                missing.append(feed)
+        self.missing = tuple(missing)

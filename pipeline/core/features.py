@@ -18,6 +18,7 @@ from pipeline.core.profile import DAY_MS, HOUR_MS, Profile, Seen
 LEAST_ENTRIES = 3  # entry latencies needed before "usual" means anything
 LEAST_SPREAD_S = 2.0  # nobody is steadier than this; keeps a z-score finite
 LEAST_HISTORY_MS = 3 * DAY_MS  # before that, daily rates say nothing
+LONG_TALK_S = 600.0  # a call that had run this long when the login came did not cause it
 STRANGER_TEXT_MS = 120_000  # T10: a text this long before the call
 
 
@@ -41,6 +42,7 @@ class Features(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     missed_calls: int | None = None
     stranger_text_before_call: bool | None = None  # T10
     code_texted_out: bool | None = None  # a message to a number never written to, between code and entry, after one from it (V5)
+    unexplained_call: bool = False  # a live inbound call that is neither the institution's, nor a contact's, nor an old talk
     seconds_call_before_login: float | None = None  # how long the call had run when the login came; negative: call came later
     # the caller
     caller_inbound: bool | None = None  # C9
@@ -229,7 +231,18 @@ def extract(episode: Episode, profile: Profile, policy: Policy) -> tuple[Feature
     f["changes_after"] = len(e.changes)
     f["takeover_change"] = any(c.change != "transfer" for c in e.changes)
     f["money_moved"] = any(c.change == "transfer" for c in e.changes)
+    f["unexplained_call"] = _unexplained(f)
     return Features(**f), call  # type: ignore[arg-type]
+
+
+def _unexplained(f: dict[str, object]) -> bool:
+    """Nothing explains the live call: not the institution's, not a contact's, not the customer's own, not running for long (B10)."""
+    if f.get("call_live") is not True or f.get("caller_inbound") is False or f.get("agent_initiated") is True:
+        return False
+    if f.get("caller_is_bank") is True or f.get("caller_is_contact") is True or f.get("caller_never_seen") is False:
+        return False
+    ran = f.get("seconds_call_before_login")
+    return not (isinstance(ran, float) and ran > LONG_TALK_S)
 
 
 def _is_new(known: dict[str, Seen], key: str, known_before: Ms) -> bool | None:

@@ -10,10 +10,10 @@ from math import exp
 
 import msgspec
 
-from pipeline.core.features import Features
+from pipeline.core.features import LONG_TALK_S, Features
 from pipeline.core.outcome import Reason, RuleHit
 from pipeline.core.policy import Policy
-from pipeline.core.rules import RULES, RULES_BY_NAME, began_long_before, unexplained_call
+from pipeline.core.rules import RULES, RULES_BY_NAME
 
 INTERCEPT = -9.21  # ln(1e-4): attacks are one in 10,000 codes or fewer (domain.md, anchors)
 MODEL_VERSION = "1"
@@ -46,11 +46,11 @@ def _is(condition: bool | None) -> float:
 
 
 def _stranger_talking(f: Features) -> float:
-    return _is(unexplained_call(f))
+    return _is(f.unexplained_call)
 
 
 def _near_code(f: Features) -> float:
-    return _between(f.seconds_dispatch_to_call, -120, 180) if unexplained_call(f) else 0.0
+    return _between(f.seconds_dispatch_to_call, -120, 180) if f.unexplained_call else 0.0
 
 
 def _slow_for_them(f: Features) -> float:
@@ -105,7 +105,7 @@ TERMS: tuple[Term, ...] = (
     Term("agent_sent_code", -4.0, "an agent sent the code during a call", "A2, B1", lambda f: _is(f.agent_initiated)),
     Term("contact_on_phone", -2.5, "a usual contact is on the phone", "C4: family reads codes out (B4)", lambda f: _is(f.call_live) * _is(f.caller_is_contact is True or (f.caller_never_seen is False and f.caller_is_contact is not False))),
     Term("customer_called", -1.5, "the customer made the call", "C9", lambda f: _is(f.call_live) * _is(f.caller_inbound is False)),
-    Term("call_began_long_before", -2.0, "the call began long before the login", "B10: meetings, long talks", lambda f: _is(f.call_live) * _is(began_long_before(f))),
+    Term("call_began_long_before", -2.0, "the call began long before the login", "B10: meetings, long talks", lambda f: _is(f.call_live) * _is((f.seconds_call_before_login or 0) > LONG_TALK_S)),
     Term("call_in_app", -1.0, "the call runs inside an app", "C11: weak evidence", lambda f: _is(f.call_live) * _is(f.call_in_app)),
     Term("autofill_on_known_device", -2.5, "the phone filled in the code itself, on a known device", "O7, B6", lambda f: _is(f.entry_method == "autofill" and f.new_device is False)),
     Term("roaming_fits_login", -1.0, "the phone roams where the login is", "S4, B5", lambda f: _is(f.roaming and f.login_far_from_line is False)),

@@ -24,30 +24,12 @@ class Rule(msgspec.Struct, frozen=True):
     attacks: tuple[str, ...] = ()  # MITRE F3 technique ids
 
 
-def unexplained_call(f: Features) -> bool:
-    """A live inbound call that nothing explains: not the institution's, not a contact's, not one the customer made."""
-    return (
-        f.call_live is True
-        and f.caller_inbound is not False
-        and f.caller_is_bank is not True
-        and f.caller_is_contact is not True
-        and f.caller_never_seen is not False
-        and f.agent_initiated is not True
-        and not began_long_before(f)
-    )
-
-
-def began_long_before(f: Features) -> bool:
-    """The call had run for more than ten minutes when the login came (B10)."""
-    return f.seconds_call_before_login is not None and f.seconds_call_before_login > 600
-
-
 def _under(value: float | None, bound: float) -> bool:
     return value is not None and value < bound
 
 
 def _r01(f: Features, _: Policy) -> bool:
-    return f.entered and not f.refused and unexplained_call(f) and f.new_device is True
+    return f.entered and not f.refused and f.unexplained_call and f.new_device is True
 
 
 def _r02(f: Features, _: Policy) -> bool:
@@ -68,7 +50,7 @@ def _r06(f: Features, p: Policy) -> bool:
 
 
 def _r07(f: Features, _: Policy) -> bool:
-    return unexplained_call(f) and f.caller_attestation in ("B", "C", "failed") and f.login_far_from_line is True
+    return f.unexplained_call and f.caller_attestation in ("B", "C", "failed") and f.login_far_from_line is True
 
 
 def _r08(f: Features, _: Policy) -> bool:
@@ -76,11 +58,11 @@ def _r08(f: Features, _: Policy) -> bool:
 
 
 def _r09(f: Features, _: Policy) -> bool:
-    return unexplained_call(f) and (f.purpose == "password_reset" or f.reset_flow is True)
+    return f.unexplained_call and (f.purpose == "password_reset" or f.reset_flow is True)
 
 
 def _r10(f: Features, _: Policy) -> bool:
-    return unexplained_call(f) and f.purpose == "wallet_provisioning"
+    return f.unexplained_call and f.purpose == "wallet_provisioning"
 
 
 def _r11(f: Features, _: Policy) -> bool:
@@ -92,12 +74,12 @@ def _r12(f: Features, _: Policy) -> bool:
 
 
 def _r13(f: Features, _: Policy) -> bool:
-    return f.entered and not f.refused and f.takeover_change and (f.new_device is True or unexplained_call(f))
+    return f.entered and not f.refused and f.takeover_change and (f.new_device is True or f.unexplained_call)
 
 
 def _r14(f: Features, _: Policy) -> bool:
     return (
-        unexplained_call(f)
+        f.unexplained_call
         and f.seconds_dispatch_to_call is not None
         and -600 <= f.seconds_dispatch_to_call < 0
         and f.entry_latency_s is not None
