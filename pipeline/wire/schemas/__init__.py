@@ -1,6 +1,6 @@
 """What do our records look like to others? JSON Schemas and an AsyncAPI document, generated from the types, for every record we exchange.
 
-``python -m pipeline schemas --write`` puts them into a folder, ``--check`` says which files there are stale.
+``offhook schemas --write`` puts them into a folder, ``--check`` says which files there are stale.
 """
 
 from functools import cache
