@@ -7,7 +7,7 @@ import msgspec
 
 from pipeline.core.events import AsnKind
 from pipeline.simulate.chance import MINUTE, WORKING, Spread, clock, derived, weighted
-from pipeline.simulate.facts import Call, Challenge
+from pipeline.simulate.facts import Call, Challenge, Channel
 from pipeline.simulate.family import Attackers, Family
 from pipeline.simulate.identifiers import AGENTS, BANK_NUMBER, Device, Network, Peer, address, network, stranger_number, token
 from pipeline.simulate.people import Line
@@ -72,6 +72,8 @@ class Attacker:
         self.habits = scene.family.attackers
         self.campaign = campaign
         self.caller = campaign.caller if campaign is not None else _caller(self.rng, self.habits, scene.customer.country)
+        self.noticed = self.rng.random() < 0.3  # by the phone's own software, when the call comes inside an app
+        self.in_app = False
         self.answers: float = self.habits.answered / scene.family.people.answer_stranger
         converts = self.habits.conversion.draw(self.rng) * (1.15 if scene.customer.segment == "older" else 1.0)
         self.convinces = self.rng.random() < min(0.9, converts)
@@ -90,6 +92,22 @@ class Attacker:
             made = Network(c.home.asn, "residential", c.country, address(rng, "residential", c.home.asn))
         return Actor(device, made)
 
+    def triggers(
+        self,
+        at: int,
+        actor: Actor,
+        session: str | None = None,
+        *,
+        channel: Channel | None = None,
+        reaches_phone: bool = True,
+    ) -> Challenge:
+        """Log in with the stolen password, which makes the bank send a code."""
+        scene = self.scene
+        if session is None and scene.chance(0.1):  # one of several leaked passwords
+            session = scene.login(at - scene.seconds(4, 20), actor, "failed")
+        session = scene.login(at, actor, session=session)
+        return scene.challenge(at + scene.seconds(0.3, 2.5), session, channel=channel, reaches_phone=reaches_phone)
+
     def dials(self, at: int, peer: Peer | None = None) -> Picked | None:
         """Ring until somebody picks up, on every line the customer has; return the call that is picked up, not yet told."""
         scene, rng = self.scene, self.rng
@@ -98,7 +116,7 @@ class Attacker:
             line = lines[i % len(lines)]
             if rng.random() < min(0.95, line.answers_strangers * self.answers):
                 return Picked(line, at, scene.seconds(2.5, 14))
-            missed = scene.call(at, peer or self.caller, line=line, talk_ms=None)
+            missed = scene.call(at, peer or self.caller, line=line, talk_ms=None, in_app=self.in_app, phone_notices=self.noticed)
             if rng.random() < 0.25:
                 break
             at = missed.ended_at + self.habits.redial.ms(rng)
@@ -107,7 +125,13 @@ class Attacker:
     def talks(self, picked: Picked, until: int, peer: Peer | None = None) -> Call:
         """Tell the call that was picked up, now that its end is known."""
         return self.scene.call(
-            picked.at, peer or self.caller, line=picked.line, ring_ms=picked.ring_ms, talk_ms=max(1500, until - picked.answered_at)
+            picked.at,
+            peer or self.caller,
+            line=picked.line,
+            ring_ms=picked.ring_ms,
+            talk_ms=max(1500, until - picked.answered_at),
+            in_app=self.in_app,
+            phone_notices=self.noticed,
         )
 
     def works_on(

@@ -7,7 +7,7 @@ from pipeline.simulate.attacks import ATTACKS
 from pipeline.simulate.chance import LOGINS, MINUTE, WORKING, clock, derived, poisson, weighted
 from pipeline.simulate.daily import history, payment_code, plain_login, telephony
 from pipeline.simulate.family import Family
-from pipeline.simulate.lookalikes import LOOKALIKES, suited
+from pipeline.simulate.lookalikes import LOOKALIKES, share, suited
 from pipeline.simulate.people import Customer
 from pipeline.simulate.scene import Diary, Scene
 
@@ -47,7 +47,7 @@ def _honest(
     for _ in range(poisson(rng, customer.logins * hours.days)):
         at = hours.pick(rng)
         own = derived(seed, customer.account_id, at)
-        story = suited(customer, own, stories) if own.random() < lookalikes * (25 if "tester" in customer.traits else 1) else None
+        story = suited(customer, own, stories) if own.random() < share(customer, lookalikes) else None
         if story is None:
             asks = own.random() < family.people.code_share
             plain_login(Scene(diary, customer, family, own, plain, begin), at, asks_code=asks)
@@ -72,7 +72,7 @@ def _attacked(
     rng = derived(seed, "attacked", customer.account_id)
     days = clock(begin, end, customer.offset_min, LOGINS).days
     hours = clock(begin, end, customer.offset_min, WORKING)
-    choices = [c for c in family.attackers.stories if c[0] in ATTACKS and (stories is None or c[0] in stories)]
+    choices = [c for c in family.attackers.stories if stories is None or c[0] in stories]
     if not choices or hours.days <= 0.0:
         return
     expected = (customer.logins * family.people.code_share + PAYMENTS) * days

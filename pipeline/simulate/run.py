@@ -142,7 +142,7 @@ def simulate(
     summary = Summary(
         version=VERSION,
         seed=seed,
-        parameters={  # fmt: skip
+        parameters={
             "accounts": accounts,
             "hours": hours,
             "start": start.isoformat(),

@@ -13,6 +13,7 @@ from pipeline.simulate.facts import (
     Call,
     Challenge,
     Changed,
+    Channel,
     Dispatch,
     Entry,
     Fact,
@@ -93,18 +94,20 @@ class Scene:
         purpose: Purpose = "login",
         *,
         agent: bool = False,
+        channel: Channel | None = None,
         delay_ms: int | None = None,
         reaches_phone: bool = True,
     ) -> Challenge:
-        """Send a code and deliver it; ``delay_ms`` overrides how long that takes."""
+        """Send a code and deliver it; ``channel`` overrides the customer's usual one, ``delay_ms`` how long it takes."""
         c = self.customer
-        line = c.lines[0] if c.channel in {"sms", "voice"} else None
+        channel = channel or c.channel
+        line = c.lines[0] if channel in {"sms", "voice"} else None
         made = Challenge(
             customer=c,
             otp_id=token(self.rng, "o"),
             session_id=session,
             line=line,
-            channel=c.channel,
+            channel=channel,
             purpose=purpose,
             initiated_by="agent" if agent else "customer",
             dispatched_at=at,
@@ -179,7 +182,7 @@ class Scene:
                 method,
                 actor.device,
                 actor.network,
-            )  # fmt: skip
+            )
         )
         challenge.entered_at = at
         challenge.accepted = outcome == "accepted"

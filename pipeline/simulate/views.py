@@ -6,12 +6,13 @@ notices on the phone, without numbers. ``no-telephony``: none of it. The other t
 """
 
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from functools import lru_cache
 from random import Random
 from typing import Any, Literal, NamedTuple
 
 from pipeline.core.events import Feed
-from pipeline.simulate.chance import MINUTE
+from pipeline.simulate.chance import DAY, MINUTE
 from pipeline.simulate.facts import Call, Changed, Dispatch, Disposed, Entry, Fact, LineChanged, Link, Login, Text
 from pipeline.simulate.people import Line
 from pipeline.simulate.scene import Diary
@@ -30,18 +31,24 @@ class Row(NamedTuple):
     body: Body
 
 
-@lru_cache(maxsize=8192)
-def _minute(minute: int) -> str:
-    from datetime import UTC, datetime  # noqa: PLC0415
+MINUTES = tuple(f"{m // 60:02d}:{m % 60:02d}:" for m in range(24 * 60))
 
-    return datetime.fromtimestamp(minute * 60, UTC).strftime("%Y-%m-%dT%H:%M:")
+
+@lru_cache(maxsize=4096)
+def _date(day: int) -> str:
+    return datetime.fromtimestamp(day * 86400, UTC).strftime("%Y-%m-%dT")
+
+
+@lru_cache(maxsize=64)
+def _zone(offset_min: int) -> str:
+    return "Z" if offset_min == 0 else f"{'+' if offset_min > 0 else '-'}{abs(offset_min) // 60:02d}:{abs(offset_min) % 60:02d}"
 
 
 def rfc3339(ms: int, offset_min: int = 0) -> str:
     """Format an instant with milliseconds and the producer's offset."""
-    minute, rest = divmod(ms + offset_min * MINUTE, MINUTE)
-    zone = "Z" if offset_min == 0 else f"{'+' if offset_min > 0 else '-'}{abs(offset_min) // 60:02d}:{abs(offset_min) % 60:02d}"
-    return f"{_minute(minute)}{rest // 1000:02d}.{rest % 1000:03d}{zone}"
+    day, rest = divmod(ms + offset_min * MINUTE, DAY)
+    minute, rest = divmod(rest, MINUTE)
+    return f"{_date(day)}{MINUTES[minute]}{rest // 1000:02d}.{rest % 1000:03d}{_zone(offset_min)}"
 
 
 CARRIER_OFFSET = 60  # carriers and the bank's data centre keep different clocks, as they do
@@ -130,6 +137,16 @@ def _state(f: Call, state: str, at: int, about: Body) -> Row:
     return Row("telephony", f.line.number, at, at, body)
 
 
+def _text(f: Text) -> Row:
+    line = f.line
+    body: Body = {
+        "event_id": f.event_id, "occurred_at": rfc3339(f.at, CARRIER_OFFSET), "type": "sms", "phone": line.number, "source": "carrier",
+        "direction": f.direction, "peer": f.peer, "peer_is_contact": f.is_contact if line.says_contacts else None,
+        "has_code": f.has_code if line.says_codes else None, "has_link": f.has_link if line.says_codes else None,
+    }  # fmt: skip
+    return Row("telephony", line.number, f.at, f.at, body)
+
+
 def _line_changed(f: LineChanged, source: str, told_at: int) -> Row:
     body: Body = {
         "event_id": f.event_id, "occurred_at": rfc3339(f.at, CARRIER_OFFSET), "type": "line", "phone": f.line.number, "source": source,
@@ -150,13 +167,7 @@ def full(diary: Diary, rng: Random) -> Iterator[Row]:
                 elif f.peer.is_bank:
                     yield from _call_states(f, "bank_trunk", numbers=True)
             case Text() if f.line.covered:
-                line = f.line
-                body: Body = {
-                    "event_id": f.event_id, "occurred_at": rfc3339(f.at, CARRIER_OFFSET), "type": "sms", "phone": line.number, "source": "carrier",
-                    "direction": f.direction, "peer": f.peer, "peer_is_contact": f.is_contact if line.says_contacts else None,
-                    "has_code": f.has_code if line.says_codes else None, "has_link": f.has_link if line.says_codes else None,
-                }  # fmt: skip
-                yield Row("telephony", line.number, f.at, f.at, body)
+                yield _text(f)
             case LineChanged() if f.line.covered:
                 yield _line_changed(f, "carrier", f.told_at)
             case _:
@@ -189,10 +200,12 @@ def probe(diary: Diary, rng: Random) -> Iterator[Row]:
                 yield _line_changed(change, "probe", at)
 
 
+def _talking(call: Call, at: int) -> bool:
+    return not call.in_app and call.answered_at is not None and call.answered_at <= at < call.ended_at
+
+
 def _answer(diary: Diary, line: Line, at: int, event_id: str, rng: Random) -> Row:
-    live = next(
-        (c for c in diary.calls if c.line is line and not c.in_app and c.answered_at is not None and c.answered_at <= at < c.ended_at), None
-    )
+    live = next((c for c in diary.calls if c.line is line and _talking(c, at)), None)
     told = rng.random() < 0.95  # the carrier's interface fails now and then
     body: Body = {
         "event_id": event_id, "occurred_at": rfc3339(at, CARRIER_OFFSET), "type": "call_status", "phone": line.number, "source": "probe",
