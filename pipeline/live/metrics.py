@@ -1,0 +1,128 @@
+"""What does a worker count and measure? Every metric, declared once with its meaning and unit; ``/metrics`` serves them.
+
+Labels are topics, feeds, stages, rule ids and other closed lists: never an account, a line, a peer or anything else of a person.
+``METRICS`` is the table that the documentation and the dashboards are checked against.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Final, NamedTuple, TypeVar
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, GCCollector, Histogram, PlatformCollector, ProcessCollector
+
+from pipeline.core.outcome import Decision, Finding, Hold, HoldEnded, Late, Outcome
+
+REGISTRY: Final = CollectorRegistry()
+ProcessCollector(registry=REGISTRY)
+PlatformCollector(registry=REGISTRY)
+GCCollector(registry=REGISTRY)
+
+
+class Metric(NamedTuple):
+    """One metric: its name as scraped, its kind, meaning, unit and labels."""
+
+    name: str
+    kind: str
+    meaning: str
+    unit: str
+    labels: tuple[str, ...]
+
+
+METRICS: Final[dict[str, Metric]] = {}
+_M = TypeVar("_M", Counter, Gauge, Histogram)
+
+
+def _declare(kind: type[_M], name: str, meaning: str, unit: str, labels: Sequence[str] = (), buckets: Sequence[float] = ()) -> _M:
+    scraped = name + "_total" if kind is Counter else name
+    METRICS[scraped] = Metric(scraped, kind.__name__.lower(), meaning, unit, tuple(labels))
+    text = f"{meaning} ({unit})."
+    if kind is Histogram:
+        return kind(name, text, labels, registry=REGISTRY, buckets=buckets)
+    return kind(name, text, labels, registry=REGISTRY)
+
+
+# A batch folds in 1 to 50 ms and a broker answers in as long; the upper end is where somebody must look.
+_SHORT: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+# From the arrival of the last event to the alert: a victim on the phone has seconds.
+_LATENCY: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+_LONG: Final = (0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+_SIZES: Final = (1, 3, 10, 30, 100, 300, 1000, 3000, 10_000, 30_000)
+
+BUILD_INFO = _declare(Gauge, "offhook_build_info", "What runs: always 1", "none", ["version", "policy_id", "model_id"])
+
+RECORDS_READ = _declare(Counter, "offhook_records_read", "Records read from a topic", "records", ["stage", "topic"])
+DEAD_LETTERS = _declare(Counter, "offhook_dead_letters", "Records set aside, by reason", "records", ["topic", "reason"])
+DUPLICATES = _declare(Counter, "offhook_duplicates", "Events that had been folded before", "events", ["stage"])
+LATE = _declare(Counter, "offhook_late_events", "Events that arrived too late to be folded", "events")
+FEED_SUSPENDED = _declare(
+    Gauge, "offhook_feed_suspended", "1 while a feed is left out because too much of it cannot be read", "none", ["feed"]
+)
+
+EVENTS_FOLDED = _declare(Counter, "offhook_events_folded", "Events folded, by type", "events", ["type"])
+QUARANTINED = _declare(Counter, "offhook_quarantined", "Accounts set aside because our own code failed on one of their events", "accounts")
+DECISIONS = _declare(Counter, "offhook_decisions", "Decisions, by level and stage", "decisions", ["level", "stage"])
+ALERTS = _declare(
+    Counter, "offhook_alerts", "Alerts, by what became of the finding and the stage of the challenge", "alerts", ["activity", "stage"]
+)
+ALERT_RULES = _declare(Counter, "offhook_alert_rules", "New findings on which a rule holds", "findings", ["rule"])
+HOLDS = _declare(Counter, "offhook_holds", "Holds placed and ended", "holds", ["change"])
+ALERT_LATENCY = _declare(
+    Histogram,
+    "offhook_alert_latency_seconds",
+    "From the arrival of the last event of a finding to its alert on the broker",
+    "seconds",
+    ["stage"],
+    _LATENCY,
+)
+
+BATCH_RECORDS = _declare(Histogram, "offhook_batch_records", "Records handled as one batch", "records", ["stage"], _SIZES)
+FOLD_SECONDS = _declare(Histogram, "offhook_fold_seconds", "Time to fold one batch", "seconds", ["stage"], _SHORT)
+PRODUCE_SECONDS = _declare(
+    Histogram, "offhook_produce_seconds", "From handing records to the producer to the broker's answer", "seconds", ["stage"], _SHORT
+)
+LAG = _declare(
+    Gauge, "offhook_lag_records", "Records of a partition that are not yet committed", "records", ["stage", "topic", "partition"]
+)
+COMMIT_AGE = _declare(
+    Gauge,
+    "offhook_commit_age_seconds",
+    "How long the committed offset stands still while there is lag; 0 without lag",
+    "seconds",
+    ["stage", "topic", "partition"],
+)
+WATERMARK_AGE = _declare(Gauge, "offhook_watermark_age_seconds", "How far a feed's newest arrival lies back", "seconds", ["feed"])
+LOOP_LAG = _declare(Histogram, "offhook_loop_lag_seconds", "How late the event loop wakes a sleeper", "seconds", (), _SHORT)
+
+PARTITIONS = _declare(
+    Gauge, "offhook_partitions", "Partitions of this worker: assigned to it, and restored", "partitions", ["stage", "state"]
+)
+RESTORE_SECONDS = _declare(Histogram, "offhook_restore_seconds", "Time to restore the state of one partition", "seconds", ["stage"], _LONG)
+STATE_ENTITIES = _declare(Gauge, "offhook_state_entities", "Accounts or lines held in state", "entities", ["stage"])
+STATE_BYTES = _declare(Gauge, "offhook_state_bytes", "Encoded size of the state held", "bytes", ["stage"])
+FOREIGN_WRITES = _declare(
+    Counter, "offhook_foreign_writes", "Changelog records of a superseded owner, read and ignored", "records", ["stage"]
+)
+
+
+def count_outcomes(outcomes: Iterable[Outcome]) -> None:
+    """Count what a fold said."""
+    for outcome in outcomes:
+        match outcome:
+            case Decision():
+                DECISIONS.labels(outcome.level, outcome.stage).inc()
+            case Finding():
+                ALERTS.labels(outcome.activity, outcome.stage).inc()
+                if outcome.activity == "create":
+                    for rule in outcome.rules:
+                        ALERT_RULES.labels(rule.uid).inc()
+            case Hold():
+                HOLDS.labels("placed").inc()
+            case HoldEnded():
+                HOLDS.labels("ended").inc()
+            case Late():
+                LATE.inc()
+
+
+def table() -> str:
+    """Write the metrics as a Markdown table."""
+    rows = [f"| `{m.name}` | {m.kind} | {m.unit} | {' '.join(f'`{x}`' for x in m.labels)} | {m.meaning} |" for m in METRICS.values()]
+    return "\n".join(["| metric | kind | unit | labels | meaning |", "|---|---|---|---|---|", *rows])

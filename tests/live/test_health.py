@@ -1,0 +1,143 @@
+"""Health: alive is progress against lag, ready is everything restored; and the listener tells both on the loopback address."""
+
+import asyncio
+import socket
+
+import aiohttp
+import msgspec
+import pytest
+
+from pipeline.live import metrics
+from pipeline.live.health import Health, Listener, State
+
+
+class Clock:
+    """Seconds that a test moves."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_alive_is_progress_against_lag() -> None:
+    clock = Clock()
+    health = Health(clock, stalled_s=60)
+    health.assigned("detect", "events", 0, restored=True)
+    health.observed("detect", "events", 0, position=10, end=10)
+    clock.now += 3600
+    assert health.alive().ok, "an idle partition is alive for ever"
+    health.observed("detect", "events", 0, position=10, end=25)
+    clock.now += 59
+    assert health.alive().ok, "the age counts from when there was something to do, not from the last commit"
+    clock.now += 2
+    assert health.alive() == State(False, ("detect: events-0 has 15 records to read and has not moved for 61 s",))
+    health.observed("detect", "events", 0, position=11, end=90)
+    assert health.alive().ok, "slow is not dead"
+
+
+def test_age_is_measured_as_a_metric() -> None:
+    clock = Clock()
+    health = Health(clock)
+    labels = {"stage": "route", "topic": "lines", "partition": "3"}
+    health.assigned("route", "lines", 3, restored=True)
+    health.observed("route", "lines", 3, position=5, end=9)
+    clock.now += 12
+    health.observed("route", "lines", 3, position=5, end=9)
+    assert metrics.REGISTRY.get_sample_value("offhook_lag_records", labels) == 4
+    assert metrics.REGISTRY.get_sample_value("offhook_commit_age_seconds", labels) == 12
+    health.revoked("route", "lines", 3)
+    assert metrics.REGISTRY.get_sample_value("offhook_lag_records", labels) is None, "what is not ours is not reported"
+
+
+def test_ready_when_all_is_restored() -> None:
+    health = Health(Clock())
+    health.expect("detect")
+    assert health.ready().problems == ("detect: no assignment yet",)
+    health.assigned("detect", "events", 0)
+    health.assigned("detect", "events", 1)
+    health.restored("detect", "events", 0)
+    assert health.ready().problems == ("detect: events-1 is being restored",)
+    health.restored("detect", "events", 1)
+    health.restored("detect", "events", 7)
+    assert health.ready().ok
+    health.revoked("detect", "events", 0)
+    health.revoked("detect", "events", 0)
+    health.revoked("detect", "events", 1)
+    assert health.ready().ok, "a standby without partitions is ready"
+
+
+def test_an_empty_assignment_is_one() -> None:
+    health = Health(Clock())
+    health.expect("detect")
+    health.joined("detect")
+    assert health.ready().ok
+
+
+def test_only_essential_feeds_make_a_worker_unready() -> None:
+    health = Health(Clock())
+    health.suspended("telephony")
+    assert health.ready().ok, "without calls, alerts say so; logins and codes still matter"
+    assert metrics.REGISTRY.get_sample_value("offhook_feed_suspended", {"feed": "telephony"}) == 1
+    health.suspended("otp-entries")
+    assert health.ready().problems == ("the feed otp-entries is suspended",)
+    health.suspended("otp-entries", False)
+    assert health.ready().ok
+
+
+def test_restoring_is_not_stalling() -> None:
+    clock = Clock()
+    health = Health(clock, stalled_s=60)
+    health.assigned("detect", "events", 0)
+    health.observed("detect", "events", 0, position=0, end=1_000_000)
+    clock.now += 600
+    assert health.alive().ok
+
+
+async def _get(port: int, path: str) -> tuple[int, bytes, str]:
+    async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{port}{path}") as answer:
+        return answer.status, await answer.read(), answer.headers["Content-Type"]
+
+
+def test_the_listener_tells() -> None:
+    async def story() -> None:
+        clock = Clock()
+        health = Health(clock)
+        health.expect("detect")
+        listener = Listener(health, "127.0.0.1", 0)
+        await listener.start()
+        try:
+            assert (await _get(listener.port, "/healthz"))[0] == 200
+            status, body, kind = await _get(listener.port, "/readyz")
+            assert status == 503
+            assert kind.startswith("application/json")
+            assert msgspec.json.decode(body) == {"ok": False, "problems": ["detect: no assignment yet"]}
+            health.assigned("detect", "events", 0, restored=True)
+            assert (await _get(listener.port, "/readyz"))[0] == 200
+            health.observed("detect", "events", 0, 0, 5)
+            clock.now += 61
+            assert (await _get(listener.port, "/healthz"))[0] == 503
+            status, body, kind = await _get(listener.port, "/metrics")
+            assert status == 200
+            assert kind.startswith("text/plain")
+            assert b'offhook_partitions{stage="detect",state="assigned"} 1.0' in body
+            assert (await _get(listener.port, "/"))[0] == 404
+        finally:
+            health.revoked("detect", "events", 0)
+            await listener.stop()
+        with pytest.raises(aiohttp.ClientConnectorError):
+            await _get(listener.port, "/healthz")
+
+    asyncio.run(story())
+
+
+def test_a_taken_port_is_an_error() -> None:
+    async def story(port: int) -> None:
+        with pytest.raises(OSError, match=str(port)):
+            await Listener(Health(), "127.0.0.1", port).start()
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        asyncio.run(story(taken.getsockname()[1]))
