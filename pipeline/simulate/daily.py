@@ -6,7 +6,7 @@ from pipeline.simulate.chance import DAY, LOGINS, MINUTE, SECOND, WAKING, clock,
 from pipeline.simulate.facts import Call, Challenge, Text
 from pipeline.simulate.family import Family
 from pipeline.simulate.identifiers import BANK, Peer, stranger_number, token
-from pipeline.simulate.people import Customer, Household, Line
+from pipeline.simulate.people import Household, Line
 from pipeline.simulate.scene import Actor, Diary, Scene
 
 
@@ -155,8 +155,8 @@ def arrive_in_world(scene: Scene, begin: int, rng: Random) -> None:
         scene.line_changed(begin - int(rng.uniform(40, 380) * DAY), "forwarding_on", told_at=begin + MINUTE + int(rng.random() * 60_000))
 
 
-def history(diary: Diary, household: Household, family: Family, rng: Random, begin: int, end: int) -> None:
-    """Give a household a thin past: enough logins and calls to know devices, networks, circle and pace."""
+def history(diary: Diary, household: Household, family: Family, rng: Random, begin: int, end: int, *, calls: bool) -> None:
+    """Give a household a thin past: enough logins, and ``calls`` unless they are real ones, to know devices, networks, circle and pace."""
     days = (end - begin) / DAY
     for c in household.customers:
         scene = Scene(diary, c, family, rng, "plain", end)
@@ -175,12 +175,12 @@ def history(diary: Diary, household: Household, family: Family, rng: Random, beg
             device, network, adviser = c.accountant
             for _ in range(3):
                 _old_login(scene, logins.pick(rng), Actor(device, network), adviser)
-    waking = clock(begin, end, household.customers[0].offset_min, WAKING) if days > 0 else None
-    for line in household.lines if waking else ():
-        assert waking is not None
+    if not calls or days <= 0:
+        return
+    waking = clock(begin, end, household.customers[0].offset_min, WAKING)
+    for line in household.lines:
         day = _Day(diary, line, family, rng)
-        usual = line.circle[: 3 + len(line.circle) // 3]
-        for peer in usual:
+        for peer in line.circle[: 3 + len(line.circle) // 3]:
             talk = max(2000, family.people.contact_talk.ms(rng))
             day.call(waking.pick(rng), peer, talk, outbound=rng.random() < 0.4)
         for _ in range(min(4, poisson(rng, line.stranger_calls * days * 0.1))):
@@ -192,8 +192,3 @@ def _old_login(scene: Scene, at: int, actor: Actor, adviser: Peer | None = None)
     if adviser is not None:
         scene.call(at + 8 * SECOND, adviser, talk_ms=scene.seconds(50, 200))
     plain_login(scene, at, actor, asks_code=scene.chance(0.85))
-
-
-def customer_days(customer: Customer, begin: int, end: int) -> float:
-    """Return how many average days of logins the window holds for this customer."""
-    return clock(begin, end, customer.offset_min, LOGINS).days

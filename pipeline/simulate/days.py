@@ -1,6 +1,6 @@
 """What happens to one household from the first day of the log to the last: its past, its stories, and the days around them."""
 
-from collections.abc import Sequence
+import msgspec
 
 from pipeline.simulate.attacker import Attacker, Campaign
 from pipeline.simulate.attacks import ATTACKS
@@ -8,81 +8,90 @@ from pipeline.simulate.chance import LOGINS, MINUTE, WORKING, clock, derived, po
 from pipeline.simulate.daily import history, payment_code, plain_login, telephony
 from pipeline.simulate.family import Family
 from pipeline.simulate.lookalikes import LOOKALIKES, share, suited
-from pipeline.simulate.people import Customer
+from pipeline.simulate.people import Customer, Line
+from pipeline.simulate.recorded import Recording, midnight_before
 from pipeline.simulate.scene import Diary, Scene
 
 PAYMENTS = 0.15  # a day: codes for card payments, without a login
 
 
-def live_through(
-    diary: Diary,
-    seed: int,
-    family: Family,
-    *,
-    window_begin: int,
-    live_from: int,
-    end: int,
-    prior: float,
-    lookalikes: float,
-    stories: Sequence[str] | None,
-    running: list[Campaign],
-) -> None:
-    """Fill the diary; chance is derived per matter, so that the attacks change nothing about the rest."""
+class Real(msgspec.Struct, frozen=True):
+    """A recording that takes the place of simulated telephony, and whose line is whose."""
+
+    recording: Recording
+    lines: dict[int, Line]  # by participant
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What the world is to be: instants in ms since the epoch, the rest as in :func:`run.simulate`."""
+
+    seed: int
+    family: Family
+    begin: int  # of the history
+    live_from: int
+    end: int
+    prior: float
+    lookalikes: float
+    stories: frozenset[str] | None
+    campaigns: list[Campaign]
+    real: Real | None = None
+
+    def wants(self, story: str) -> bool:
+        return self.stories is None or story in self.stories
+
+
+def live_through(diary: Diary, plan: Plan) -> None:
+    """Fill the diary. Chance is derived per matter, so that the attacks change next to nothing about the rest."""
     home = diary.household
-    history(diary, home, family, derived(seed, "history", home.index), window_begin, live_from)
+    history(diary, home, plan.family, derived(plan.seed, "history", home.index), plan.begin, plan.live_from, calls=plan.real is None)
     for customer in home.customers:
-        _honest(diary, customer, family, seed, live_from, end, lookalikes, stories)
-        _attacked(diary, customer, family, seed, live_from, end, prior, stories, running)
+        _honest(diary, customer, plan)
+        _attacked(diary, customer, plan)
+    if plan.real is not None:
+        participant = plan.real.recording.participants[home.index]
+        rng = derived(plan.seed, "recorded", home.index)
+        plan.real.recording.play(diary, participant, plan.real.lines, midnight_before(plan.begin), plan.end, rng)
+        return
     for line in home.lines:
-        rng = derived(seed, "telephony", line.number)
-        telephony(diary, line, family, rng, live_from, end, home.customers[0].offset_min)
+        rng = derived(plan.seed, "telephony", line.number)
+        telephony(diary, line, plan.family, rng, plan.live_from, plan.end, home.customers[0].offset_min)
 
 
-def _honest(
-    diary: Diary, customer: Customer, family: Family, seed: int, begin: int, end: int, lookalikes: float, stories: Sequence[str] | None
-) -> None:
-    rng = derived(seed, "honest", customer.account_id)
-    hours = clock(begin, end, customer.offset_min, LOGINS)
+def _honest(diary: Diary, customer: Customer, plan: Plan) -> None:
+    seed, name = plan.seed, customer.account_id
+    rng = derived(seed, "honest", name)
+    hours = clock(plan.live_from, plan.end, customer.offset_min, LOGINS)
     plain = "B17" if customer.channel == "voice" else "plain"
     for _ in range(poisson(rng, customer.logins * hours.days)):
         at = hours.pick(rng)
-        own = derived(seed, customer.account_id, at)
-        story = suited(customer, own, stories) if own.random() < share(customer, lookalikes) else None
+        own = derived(seed, name, at)
+        story = suited(customer, own, plan.stories) if own.random() < share(customer, plan.lookalikes) else None
+        scene = Scene(diary, customer, plan.family, own, story or plain, plan.live_from)
         if story is None:
-            asks = own.random() < family.people.code_share
-            plain_login(Scene(diary, customer, family, own, plain, begin), at, asks_code=asks)
+            plain_login(scene, at, asks_code=own.random() < plan.family.people.code_share)
         else:
-            LOOKALIKES[story](Scene(diary, customer, family, own, story, begin), at)
+            LOOKALIKES[story](scene, at)
     for _ in range(poisson(rng, PAYMENTS * hours.days)):
         at = hours.pick(rng)
-        payment_code(Scene(diary, customer, family, derived(seed, customer.account_id, "payment", at), plain, begin), at)
+        payment_code(Scene(diary, customer, plan.family, derived(seed, name, "payment", at), plain, plan.live_from), at)
 
 
-def _attacked(
-    diary: Diary,
-    customer: Customer,
-    family: Family,
-    seed: int,
-    begin: int,
-    end: int,
-    prior: float,
-    stories: Sequence[str] | None,
-    running: list[Campaign],
-) -> None:
-    rng = derived(seed, "attacked", customer.account_id)
-    days = clock(begin, end, customer.offset_min, LOGINS).days
-    hours = clock(begin, end, customer.offset_min, WORKING)
-    choices = [c for c in family.attackers.stories if stories is None or c[0] in stories]
+def _attacked(diary: Diary, customer: Customer, plan: Plan) -> None:
+    family, name = plan.family, customer.account_id
+    rng = derived(plan.seed, "attacked", name)
+    days = clock(plan.live_from, plan.end, customer.offset_min, LOGINS).days
+    hours = clock(plan.live_from, plan.end, customer.offset_min, WORKING)
+    choices = [c for c in family.attackers.stories if plan.wants(c[0])]
     if not choices or hours.days <= 0.0:
         return
     expected = (customer.logins * family.people.code_share + PAYMENTS) * days
-    tempting = 1.7 if customer.segment == "older" else 0.88  # the older are 29 % of reported cases
-    for _ in range(poisson(rng, prior * expected * tempting)):
+    tempting = 1.7 if customer.segment == "older" else 0.88  # the older are 29 % of reported cases (domain.md A3)
+    for _ in range(poisson(rng, plan.prior * expected * tempting)):
         story = weighted(rng, choices)
-        campaign = running[rng.randrange(len(running))] if running and rng.random() < 0.4 else None
+        campaign = plan.campaigns[rng.randrange(len(plan.campaigns))] if plan.campaigns and rng.random() < 0.4 else None
         at = hours.pick(rng)
         if campaign is not None:
-            at = min(end - 1, campaign.begin + int(rng.random() * family.attackers.campaign_min * MINUTE))
-        scene = Scene(diary, customer, family, derived(seed, "attack", customer.account_id, at), story, begin)
+            at = min(plan.end - 1, campaign.begin + int(rng.random() * family.attackers.campaign_min * MINUTE))
+        scene = Scene(diary, customer, family, derived(plan.seed, "attack", name, at), story, plan.live_from)
         scene.label = "attempt"
         ATTACKS[story](scene, Attacker(scene, campaign), at)

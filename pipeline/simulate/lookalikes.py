@@ -1,6 +1,6 @@
 """What looks like an attack and is none: the eighteen look-alikes, each one function with its story."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from random import Random
 
 from pipeline.simulate.chance import weighted
@@ -232,7 +232,7 @@ TRAITS: dict[str, Trait] = {"B11": "accountant", "B12": "forwards_calls", "B16":
 OFTENER: dict[Trait, float] = {"accountant": 4.0, "forwards_calls": 4.0, "tester": 25.0}
 
 
-def suited(customer: Customer, rng: Random, stories: Sequence[str] | None) -> str | None:
+def suited(customer: Customer, rng: Random, stories: frozenset[str] | None) -> str | None:
     """Choose a story that can happen to this customer, among those wanted."""
     choices = [(s, w) for s, w in WEIGHTS.items() if (stories is None or s in stories) and _can_happen(s, customer)]
     return weighted(rng, choices) if choices else None

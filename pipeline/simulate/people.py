@@ -18,7 +18,7 @@ class Line(msgspec.Struct, frozen=True):
 
     number: str
     country: str
-    covered: bool  # the carrier gives the bank call records at all
+    coverage_rank: float  # 0 to 1: a view with coverage above it gets this carrier's records
     says_ringing: bool
     says_codes: bool  # whether a text holds a code
     says_contacts: bool  # the customer consented
@@ -88,7 +88,7 @@ def _line(rng: Random, n: int, country: str, family: Family, share: float, trait
     return Line(
         number=customer_number(n, country),
         country=country,
-        covered=rng.random() < 0.92,
+        coverage_rank=rng.random(),
         says_ringing=rng.random() < 0.85,
         says_codes=rng.random() < 0.6,
         says_contacts=rng.random() < 0.7,
@@ -153,12 +153,15 @@ def _traits(rng: Random, family: Family) -> frozenset[Trait]:
     return frozenset(("voice_codes",)) if rng.random() < family.people.voice_codes else frozenset()
 
 
-def household(seed: int, index: int, first_account: int, family: Family) -> Household:
-    """Make the household with this index; its accounts are numbered from ``first_account``."""
+def household(seed: int, index: int, first_account: int, family: Family, *, alone: bool = False) -> Household:
+    """Make the household with this index; its accounts are numbered from ``first_account``.
+
+    ``alone``: one customer with one line, at home where the bank's clock is.
+    """
     rng = derived(seed, "household", index)
-    country = "GB" if rng.random() < 0.86 else "US"
+    country = "GB" if rng.random() < 0.86 or alone else "US"
     home = network(rng, "residential", country)
-    couple = rng.random() < 0.12
+    couple = rng.random() < 0.12 and not alone
     share_phone = couple and rng.random() < 0.4
     customers: list[Customer] = []
     spare = 2 * index  # numbers of second phones stand apart from the first ones
@@ -166,7 +169,7 @@ def household(seed: int, index: int, first_account: int, family: Family) -> Hous
         traits = _traits(rng, family)
         if share_phone and customers:
             lines = customers[0].lines
-        elif rng.random() < 0.1:
+        elif rng.random() < 0.1 and not alone:
             lines = (
                 _line(rng, spare + i, country, family, 0.75, traits),
                 _line(rng, spare + 1_000_000 + i, country, family, 0.25, frozenset()),

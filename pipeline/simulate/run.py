@@ -1,7 +1,7 @@
 """How does a seed become a log and its truth on disk: the one entry point of the simulator."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
@@ -12,10 +12,11 @@ import orjson
 from pipeline.simulate.arrivals import REFUSED_AS, Arrivals
 from pipeline.simulate.attacker import campaigns
 from pipeline.simulate.chance import DAY, HOUR, derived
-from pipeline.simulate.days import live_through
-from pipeline.simulate.family import FAMILIES, FamilyName
+from pipeline.simulate.days import Plan, Real, live_through
+from pipeline.simulate.family import FAMILIES, Family, FamilyName
 from pipeline.simulate.labels import labelled
 from pipeline.simulate.people import Household, household
+from pipeline.simulate.recorded import Recording
 from pipeline.simulate.scene import Diary
 from pipeline.simulate.shelves import Compression, LogWriter, Progress, Shelves, opened
 from pipeline.simulate.truth import truth_lines
@@ -24,15 +25,10 @@ from pipeline.simulate.views import TELEPHONY, View, bank_rows
 K = TypeVar("K")
 
 VERSION = 1  # of the simulator: another number, another log from the same seed
+PRIOR = 1 / 150  # so that a morning shows a few dozen; at a bank one in 1,000 to 100,000 (domain.md)
+LOOKALIKES = 0.03
+COVERAGE = 0.92  # of the lines: few institutions get the calls of every carrier
 START = datetime(2026, 3, 2, 8, tzinfo=UTC)  # a Monday morning
-
-
-class Window(msgspec.Struct, frozen=True):
-    """The days before, and the log proper: ms since the epoch."""
-
-    begin: int
-    live_from: int
-    end: int
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,6 +65,20 @@ def _sums(counts: Counter[K], of: Callable[[K], str]) -> dict[str, int]:
     return dict(sorted(sums.items()))
 
 
+def _real(seed: int, family: Family, recording: Recording) -> Real:
+    own = (household(seed, i, i + 1, family, alone=True).lines[0] for i in range(len(recording.participants)))
+    return Real(recording, dict(zip(recording.participants, own, strict=True)))
+
+
+def _households(plan: Plan, accounts: int) -> Iterator[Household]:
+    index, made = 0, 0
+    while made < accounts:
+        home = household(plan.seed, index, made + 1, plan.family, alone=plan.real is not None)
+        yield Household(index, home.customers[: accounts - made])
+        made += len(home.customers)
+        index += 1
+
+
 def nothing(fraction: float, text: str) -> None:
     """Report progress to nobody."""
 
@@ -81,9 +91,11 @@ def simulate(
     *,
     start: datetime = START,
     history_days: int = 14,
-    prior: float = 1 / 150,
-    lookalikes: float = 0.03,
+    prior: float | None = None,
+    lookalikes: float | None = None,
     feeds: View = "full",
+    telephony: Path | None = None,
+    coverage: float | None = None,
     family: FamilyName = "a",
     stories: Sequence[str] | None = None,
     noise: bool = True,
@@ -95,34 +107,47 @@ def simulate(
     """Write ``log.jsonl``, ``truth.jsonl`` and ``about.json`` into ``out``; the same arguments write the same bytes.
 
     ``prior``: attacks per challenge of an honest customer; ``lookalikes``: share of those challenges that are a story of their
-    own; ``stories``: only these (names V1 to V14, B1 to B18); ``all_labels``: dispositions after the end too.
+    own; ``stories``: only these (names V1 to V14, B1 to B18); ``all_labels``: dispositions after the end too; ``coverage``: share of
+    the lines whose carrier tells the bank, with full feeds; ``telephony``: the
+    folder of a recording (:mod:`recorded`) whose participants are the accounts, by default without any attack or look-alike, and
+    whose midnight is that of the first day of history. Raises ValueError for arguments that make no world, OSError where files fail.
     """
     if accounts < 1 or hours <= 0 or history_days < 0 or partitions < 1:
         raise ValueError("accounts, hours and partitions must be positive, history_days not negative")
     if start.tzinfo is None:
         raise ValueError("start needs an offset from UTC")
     live_from = int(start.timestamp() * 1000)
-    window = Window(live_from - history_days * DAY, live_from, live_from + int(hours * HOUR))
-    chosen = FAMILIES[family]
-    running = campaigns(seed, chosen, window.live_from, window.end)
+    end = live_from + int(hours * HOUR)
+    recording = None if telephony is None else Recording(telephony)
+    if recording is not None:
+        accounts = min(accounts, len(recording.participants))
+    plan = Plan(
+        seed=seed,
+        family=FAMILIES[family],
+        begin=live_from - history_days * DAY,
+        live_from=live_from,
+        end=end,
+        prior=prior if prior is not None else PRIOR if recording is None else 0.0,
+        lookalikes=lookalikes if lookalikes is not None else LOOKALIKES if recording is None else 0.0,
+        stories=None if stories is None else frozenset(stories),
+        campaigns=campaigns(seed, FAMILIES[family], live_from, end),
+        real=None if recording is None else _real(seed, FAMILIES[family], recording),
+    )
+    coverage = coverage if coverage is not None else COVERAGE if recording is None else 1.0
     out.mkdir(parents=True, exist_ok=True)
     shelves = Shelves(out / ".shelves")
     arrivals = Arrivals(shelves, seed, noise=noise, live_from=live_from)
     counts: Counter[tuple[str, str, bool]] = Counter()
     homes, made = 0, 0
     with (out / "truth.jsonl").open("wb") as truth:
-        while made < accounts:
-            home = household(seed, homes, made + 1, chosen)
-            if made + len(home.customers) > accounts:
-                home = Household(home.index, home.customers[: accounts - made])
+        for home in _households(plan, accounts):
             diary = Diary(home)
-            live_through(diary, seed, chosen, window_begin=window.begin, live_from=live_from, end=window.end, prior=prior,
-                         lookalikes=lookalikes, stories=stories, running=running)  # fmt: skip
-            labelled(diary, derived(seed, "labels", homes), None if all_labels else window.end)
+            live_through(diary, plan)
+            labelled(diary, derived(seed, "labels", homes), None if all_labels else end)
             put = arrivals.household(homes, diary.backlogs)
             for row in bank_rows(diary):
                 put(row)
-            for row in TELEPHONY[feeds](diary, derived(seed, "view", homes)):
+            for row in TELEPHONY[feeds](diary, derived(seed, "view", homes), coverage):
                 put(row)
             truth.write(truth_lines(diary))
             counts.update((c.story, c.label, c.call is not None) for c in diary.challenges if not c.is_history)
@@ -147,11 +172,13 @@ def simulate(
             "hours": hours,
             "start": start.isoformat(),
             "history_days": history_days,
-            "prior": prior,
-            "lookalikes": lookalikes,
+            "prior": plan.prior,
+            "lookalikes": plan.lookalikes,
             "feeds": feeds,
             "family": family,
             "stories": None if stories is None else sorted(stories),
+            "coverage": coverage,
+            "real_telephony": recording is not None,
             "noise": noise,
             "all_labels": all_labels,
             "partitions": partitions,
@@ -163,7 +190,7 @@ def simulate(
         first_arrival=writer.first,
         last_arrival=writer.last,
         live_from=live_from,
-        live_until=window.end,
+        live_until=end,
         households=homes,
         accounts=made,
         challenges=counts.total(),

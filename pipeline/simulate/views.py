@@ -155,32 +155,33 @@ def _line_changed(f: LineChanged, source: str, told_at: int) -> Row:
     return Row("telephony", f.line.number, f.at, told_at, body)
 
 
-def full(diary: Diary, rng: Random) -> Iterator[Row]:
+def full(diary: Diary, rng: Random, coverage: float) -> Iterator[Row]:
+    """Tell what the carriers tell; of lines that they do not cover, the bank knows its own calls."""
     for f in diary.facts:
         match f:
             case Call():
                 if f.in_app:
                     if f.line.has_app and f.phone_notices:
                         yield from _call_states(f, "device_sdk", numbers=False)
-                elif f.line.covered:
+                elif f.line.coverage_rank < coverage:
                     yield from _call_states(f, "carrier", numbers=True)
                 elif f.peer.is_bank:
                     yield from _call_states(f, "bank_trunk", numbers=True)
-            case Text() if f.line.covered:
+            case Text() if f.line.coverage_rank < coverage:
                 yield _text(f)
-            case LineChanged() if f.line.covered:
+            case LineChanged() if f.line.coverage_rank < coverage:
                 yield _line_changed(f, "carrier", f.told_at)
             case _:
                 continue
 
 
-def app(diary: Diary, rng: Random) -> Iterator[Row]:
+def app(diary: Diary, rng: Random, coverage: float) -> Iterator[Row]:
     for f in diary.facts:
         if isinstance(f, Call) and f.line.has_app and (f.phone_notices or not f.in_app):
             yield from _call_states(f, "device_sdk", numbers=False)
 
 
-def probe(diary: Diary, rng: Random) -> Iterator[Row]:
+def probe(diary: Diary, rng: Random, coverage: float) -> Iterator[Row]:
     """Ask at each dispatch, again some seconds later, and at each entry; at a dispatch also for changes of the line."""
     entered = sorted(f.at for f in diary.facts if isinstance(f, Entry))
     untold = [f for f in diary.facts if isinstance(f, LineChanged)]
@@ -222,11 +223,16 @@ def _answer(diary: Diary, line: Line, at: int, event_id: str, rng: Random) -> Ro
     return Row("telephony", line.number, at, at, body)
 
 
-def _nothing(diary: Diary, rng: Random) -> Iterator[Row]:
+def _nothing(diary: Diary, rng: Random, coverage: float) -> Iterator[Row]:
     return iter(())
 
 
-TELEPHONY: dict[View, Callable[[Diary, Random], Iterator[Row]]] = {"full": full, "no-telephony": _nothing, "probe": probe, "app": app}
+TELEPHONY: dict[View, Callable[[Diary, Random, float], Iterator[Row]]] = {
+    "full": full,
+    "no-telephony": _nothing,
+    "probe": probe,
+    "app": app,
+}
 BANK: dict[type[Fact], Callable[[Any], Row]] = {
     Login: login,
     Dispatch: dispatch,
