@@ -12,15 +12,22 @@ from pipeline.wire.dead_letter import DeadLetters
 from pipeline.wire.log import read_log
 from pipeline.wire.pseudonym import Pseudonyms
 
+HISTORY_DAYS = 14
+ATTACKS = 1 / 8  # attacks per challenge of an honest customer; at a bank one in 1,000 to 100,000 (domain.md)
+LOOKALIKES = 1 / 5  # share of the other challenges that look like an attack and are none
+
 
 def run_demo(seed: int, accounts: int, hours: float, out: Path) -> None:
     """Simulate, replay and report. Writes the log and its truth into ``out``, and what the detector said into ``out/said``."""
     screen, progress = console(), console(stderr=True)
-    screen.print(f"Simulating {hours:g} hours of a bank with {count(accounts, 'account')} (seed {seed})")
+    screen.print(
+        f"Simulating {hours:g} hours of a bank with {count(accounts, 'account')} (seed {seed}), after {HISTORY_DAYS} days in which it got to know "
+        f"them. Attacks are far more frequent than at a bank, so that there is something to see."
+    )
     began = perf_counter()
     with progress.status("simulating"):
-        simulated = simulate(seed, accounts, hours, out)
-    log, truth = out / "log.jsonl", out / "truth.jsonl"
+        simulated = simulate(seed, accounts, hours, out, history_days=HISTORY_DAYS, prior=ATTACKS, lookalikes=LOOKALIKES)
+    log, truth = out / simulated.log, out / simulated.truth
     screen.print(f"              {count(simulated.records, 'record')} in {perf_counter() - began:.1f} s")
     request = Request(
         out=out / "said",

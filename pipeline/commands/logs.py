@@ -22,7 +22,7 @@ FEEDS = ("logins", "otp-dispatches", "telephony", "otp-entries", "phone-links", 
 @click.option("--out", default=Path("out/demo"), show_default=True, type=FOLDER, help="Folder for the log, the truth and the outputs.")
 def demo(seed: int, accounts: int, hours: float, out: Path) -> None:
     """Simulate a morning of a bank, run the detector over it, and show what it caught. Needs no broker."""
-    from pipeline.demo import run_demo
+    from pipeline.commands.demo import run_demo
 
     run_demo(seed=seed, accounts=accounts, hours=hours, out=out)
 

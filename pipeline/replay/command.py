@@ -84,8 +84,10 @@ def run_replay(records: Iterable[LogRecord], request: Request, console: Console,
 def show(out: Path, summary: Summary, truths: list[Truth], console: Console, table: bool = True) -> None:
     """Print the findings, the summary and, where the truth is known, the score."""
     cases = read_cases(out)
-    if table and cases:
-        console.print(findings_table(cases, {(t.account_id, t.otp_id): t for t in truths}))
+    known = {(t.account_id, t.otp_id): t for t in truths}
+    shown = [case for case in cases if not ((truth := known.get((case.account_id, case.otp_id))) and truth.history)]
+    if table and shown:
+        console.print(findings_table(shown, known))
         console.print()
     scored = score(truths, cases) if truths else None
     if scored is not None and table:

@@ -129,7 +129,11 @@ def score_lines(score: Score) -> list[str]:
         + (f"; median {seconds(caught.after_entry_s)}" if caught.after_entry_s is not None else ""),
         f"attempts      {score.attempts.alerted} of {score.attempts.challenges} failed attacks noticed",
         f"false alarms  {benign.alerted} in {benign.challenges:,} benign challenges: {rate:.1f} per 10,000 ({low:.1f} to {high:.1f})",
+        f"              of these {score.lookalikes.alerted} in {score.lookalikes.challenges:,} look-alikes "
+        f"and {score.plain.alerted} in {score.plain.challenges:,} others",
     ]
+    if score.in_history:
+        lines.append(f"not counted   {count(score.in_history, 'finding')} in the history, while accounts were still being learned")
     if score.unmatched:
         lines.append(f"unmatched     {count(score.unmatched, 'finding')} about challenges that the truth does not name")
     return lines
@@ -149,7 +153,7 @@ def summary_lines(summary: Summary) -> list[str]:
     if lead.findings:
         lines.append(
             f"              {lead.before_entry} of {lead.findings} findings with an entry came before it; "
-            f"median {seconds(lead.median_s)}; {summary.never_entered} codes never entered"
+            f"median {seconds(lead.median_s)}; {summary.never_entered} were never entered"
         )
     if summary.dead_letters:
         refused = ", ".join(f"{reason} {n:,}" for reason, n in summary.dead_letters.items())

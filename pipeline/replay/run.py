@@ -229,7 +229,7 @@ class Replay:
     def _set_aside(self, record: LogRecord) -> None:
         """Count a record of a topic that is ours but not an input, or was left out; refuse one of a topic we do not know."""
         self._others[record.topic] += 1
-        if record.topic.removeprefix(self._prefix) not in TOPICS:
+        if not record.topic.startswith(self._prefix) or record.topic.removeprefix(self._prefix) not in TOPICS:
             self._refuse(record.topic, record, InvalidEvent("unknown_topic", "not a topic that OffHook reads"))
 
     def _summary(self, records: int, kind: str, first: Ms | None, last: Ms | None) -> Summary:

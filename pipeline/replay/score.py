@@ -16,6 +16,7 @@ import msgspec
 
 from pipeline.replay.cases import Case
 
+PLAIN = "plain"  # the story of a challenge that has none
 Z95 = 1.959963984540054  # the 97.5 % point of the normal distribution
 
 
@@ -29,6 +30,7 @@ class Truth(msgspec.Struct, frozen=True):
     entered_at: datetime | None = None
     call_answered_at: datetime | None = None
     has_call: bool = False
+    history: bool = False  # before the log proper: accounts are still being learned, so it does not count
 
 
 class Group(msgspec.Struct, frozen=True):
@@ -53,14 +55,20 @@ class Group(msgspec.Struct, frozen=True):
 
 
 class Score(msgspec.Struct, frozen=True):
-    """The whole comparison. ``unmatched``: findings about challenges that the truth does not name."""
+    """The whole comparison, history left out.
+
+    ``in_history``: findings about challenges of the history; ``unmatched``: about challenges that the truth does not name.
+    """
 
     takeovers: Group
     attempts: Group
     benign: Group
+    lookalikes: Group  # benign challenges that are a story of their own
+    plain: Group  # and those that are not
     takeovers_with_call: Group
     takeovers_without_call: Group
     stories: tuple[Group, ...]
+    in_history: int
     unmatched: int
 
     @property
@@ -120,7 +128,7 @@ def score(truths: Iterable[Truth], cases: Iterable[Case]) -> Score:
     """Join truth and cases by account and challenge, and count."""
     by_challenge = {(case.account_id, case.otp_id): case for case in cases}
     joined = {(t.account_id, t.otp_id): t for t in truths}
-    members = [(truth, by_challenge.get(challenge)) for challenge, truth in joined.items()]
+    members = [(truth, by_challenge.get(challenge)) for challenge, truth in joined.items() if not truth.history]
     by_label: dict[str, list[tuple[Truth, Case | None]]] = {"takeover": [], "attempt": [], "benign": []}
     by_story: dict[tuple[str, str], list[tuple[Truth, Case | None]]] = {}
     for member in members:
@@ -131,12 +139,15 @@ def score(truths: Iterable[Truth], cases: Iterable[Case]) -> Score:
         takeovers=_group("takeovers", "takeover", takeovers),
         attempts=_group("attempts", "attempt", by_label["attempt"]),
         benign=_group("benign", "benign", by_label["benign"]),
+        lookalikes=_group("look-alikes", "benign", [m for m in by_label["benign"] if m[0].story != PLAIN]),
+        plain=_group("plain", "benign", [m for m in by_label["benign"] if m[0].story == PLAIN]),
         takeovers_with_call=_group("takeovers with a call", "takeover", [m for m in takeovers if m[0].has_call]),
         takeovers_without_call=_group("takeovers without a call", "takeover", [m for m in takeovers if not m[0].has_call]),
         stories=tuple(
             _group(story, label, by_story[story, label])
             for story, label in sorted(by_story, key=lambda k: (_story_order(k[0]), {"takeover": 0, "attempt": 1}.get(k[1], 2)))
         ),
+        in_history=sum(truth.history and challenge in by_challenge for challenge, truth in joined.items()),
         unmatched=sum(challenge not in joined for challenge in by_challenge),
     )
 

@@ -104,6 +104,13 @@ def test_score_counts_challenges() -> None:
     ]
 
 
+def test_history_does_not_count() -> None:
+    old = Truth(account_id="a-1", otp_id="o1", label="benign", story="plain", history=True)
+    result = score([old, truth("o2", "benign", "plain")], found(alert("o1", NOON)))
+    assert (result.benign.challenges, result.benign.alerted, result.in_history, result.unmatched) == (1, 0, 1, 0)
+    assert any("1 finding in the history" in line for line in score_lines(result))
+
+
 def test_nothing_scored_is_not_a_perfect_score() -> None:
     result = score([], [])
     assert result.takeovers.share is None
