@@ -56,6 +56,13 @@ class OwnedState:
         self.folded = -1  # the input offset that the durable clock speaks for
         self.foreign = 0  # writes of others seen while we owned the partition
 
+    def __len__(self) -> int:
+        """How many entities there are."""
+        return max(0, len(self._epochs) - 1)  # the clock is one of them
+
+    def __str__(self) -> str:
+        return f"{self._source}-{self._partition}"
+
     async def claim(self, generation: int) -> None:
         """Restore or catch up, then claim the partition under a new epoch. Cancellable.
 

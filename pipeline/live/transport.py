@@ -7,70 +7,18 @@ slow partition stalls only itself. Offsets are committed over a contiguous prefi
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from typing import Any
 
-import msgspec
 from faust.transport.drivers import aiokafka as driver
 from faust.types.tuples import TP, ConsumerMessage
+
+from pipeline.live.batch import Admission, Batch, Record
 
 FETCH_MAX_WAIT_MS = 50  # Faust fixes 1500: a partition left out of one long poll would wait for its end
 PACE_S = 0.004  # shortest time between two fetches, so that batches grow instead of loops
 POLL_S = 0.05  # how long to wait for a settled batch before looking again
 CLOCK_MARGIN_MS = 1000  # a worker's clock may run ahead of the broker's by this much
-
-
-class Record(Protocol):
-    """What a stage needs of a fetched record; aiokafka's ConsumerRecord has it. ``timestamp`` in ms."""
-
-    offset: int
-    timestamp: int
-    key: bytes | None
-    value: bytes | None
-    headers: Sequence[tuple[str, bytes]]
-
-
-class Batch(msgspec.Struct, frozen=True):
-    """Records of one partition in offset order, as fetched in one generation of the consumer group."""
-
-    tp: TP
-    generation: int
-    records: Sequence[Record]
-
-    @property
-    def first(self) -> int:
-        """Offset of the first record."""
-        return self.records[0].offset
-
-    @property
-    def last(self) -> int:
-        """Offset of the last record."""
-        return self.records[-1].offset
-
-
-class Admission(Protocol):
-    """Says which partitions may be read and how much of what was read may be handed out now."""
-
-    def closed(self, tp: TP) -> bool:
-        """Must the partition not be read (its feed is suspended)?"""
-
-    def admit(self, waiting: Mapping[TP, Sequence[Record]], behind: Collection[TP]) -> dict[TP, int]:
-        """How many records of each waiting partition may be handed out.
-
-        ``behind``: partitions with nothing waiting that are not known to be read to their end.
-        """
-
-
-class OpenAdmission:
-    """Everything may be handed out at once."""
-
-    def closed(self, tp: TP) -> bool:
-        """No partition is closed."""
-        return False
-
-    def admit(self, waiting: Mapping[TP, Sequence[Record]], behind: Collection[TP]) -> dict[TP, int]:
-        """All of it."""
-        return {tp: len(records) for tp, records in waiting.items()}
 
 
 class BatchThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # Faust carries no types that mypy could follow
@@ -108,17 +56,16 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
     def _new_consumer_thread(self) -> BatchThread:
         return BatchThread(self, loop=self.loop, beacon=self.beacon)
 
-    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
-        """Let the stage give up what only waits, before Faust waits for what is unsettled."""
-        self._waiting.clear()
-        self.transport.revoked(revoked)
-        await super().on_partitions_revoked(revoked)
+    async def wait_empty(self) -> None:
+        """Let the stage give up what only waits, before Faust waits for what is unsettled (at a rebalance and at the end)."""
+        self.transport.drain()
+        await super().wait_empty()
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         """Forget the generation that ended: its batches come again from the committed offsets."""
         self._forget()
-        await super().on_partitions_assigned(assigned, generation_id)
         self.transport.assigned(set(assigned), generation_id)
+        await super().on_partitions_assigned(assigned, generation_id)
 
     def _forget(self) -> None:
         self._out.clear()
@@ -233,7 +180,11 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
             await self.seek_wait({tp: offset})
             self._out.pop(tp, None)
             self._freed.set()
-        super().ack(message)  # Faust waits for every message it has tracked
+        self.drop(message)  # Faust waits for every message it has tracked
+
+    def drop(self, message: ConsumerMessage) -> None:
+        """Settle a batch without committing it: its generation ends, or the worker does."""
+        super().ack(message)
 
     def _at_end(self, tp: TP) -> bool:
         position, end, _ = self._thread.read_state(tp)
@@ -254,6 +205,16 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
             return None
         return before - CLOCK_MARGIN_MS
 
+    def progress(self, tp: TP) -> tuple[int, int] | None:
+        """Committed offset and end offset of a partition; what is in hand counts as not committed. None while not known."""
+        position, end, _ = self._thread.read_state(tp)
+        committed = self._committed_offset.get(tp)
+        if committed is None:
+            held, waiting = self._out.get(tp), self._waiting.get(tp)
+            first = held.value.first if held is not None else waiting[0].offset if waiting else position
+            committed = first
+        return None if committed is None or end is None else (committed, end)
+
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
         """Offsets between two batch messages lie inside the batch: there is no gap."""
 
@@ -264,7 +225,10 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
 
 
 class BatchTransport(driver.Transport):  # type: ignore[misc]
-    """Faust's Kafka transport with the batch consumer; ``assigned`` and ``revoked`` are called in the worker's own thread."""
+    """Faust's Kafka transport with the batch consumer. Its calls back come in the worker's own thread.
+
+    ``assigned``: these partitions are ours in this generation. ``drain``: what is unsettled is about to be waited for.
+    """
 
     Consumer = BatchConsumer
 
@@ -273,9 +237,9 @@ class BatchTransport(driver.Transport):  # type: ignore[misc]
         app: Any,
         admission: Admission,
         assigned: Callable[[set[TP], int], None],
-        revoked: Callable[[set[TP]], None],
+        drain: Callable[[], None],
     ) -> None:
         super().__init__(app.conf.broker_consumer, app)
         self.admission = admission
         self.assigned = assigned
-        self.revoked = revoked
+        self.drain = drain

@@ -1,0 +1,60 @@
+"""What is handed to a stage at once? The fetched records of one partition; and who says how many of them may be handed out now."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+from faust.types.tuples import TP
+
+
+class Record(Protocol):
+    """What a stage needs of a fetched record; aiokafka's ConsumerRecord has it. ``timestamp`` in ms."""
+
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]]
+
+
+class Batch(msgspec.Struct, frozen=True):
+    """Records of one partition in offset order, as fetched in one generation of the consumer group."""
+
+    tp: TP
+    generation: int
+    records: Sequence[Record]
+
+    @property
+    def first(self) -> int:
+        """Offset of the first record."""
+        return self.records[0].offset
+
+    @property
+    def last(self) -> int:
+        """Offset of the last record."""
+        return self.records[-1].offset
+
+
+class Admission(Protocol):
+    """Says which partitions may be read and how much of what was read may be handed out now."""
+
+    def closed(self, tp: TP) -> bool:
+        """Must the partition not be read (its feed is suspended)?"""
+
+    def admit(self, waiting: Mapping[TP, Sequence[Record]], behind: Collection[TP]) -> dict[TP, int]:
+        """How many records of each waiting partition may be handed out.
+
+        ``behind``: partitions with nothing waiting that are not known to be read to their end.
+        """
+
+
+class OpenAdmission:
+    """Everything may be handed out at once."""
+
+    def closed(self, tp: TP) -> bool:
+        """No partition is closed."""
+        return False
+
+    def admit(self, waiting: Mapping[TP, Sequence[Record]], behind: Collection[TP]) -> dict[TP, int]:
+        """All of it."""
+        return {tp: len(records) for tp, records in waiting.items()}

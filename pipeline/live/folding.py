@@ -1,0 +1,214 @@
+"""How does a stage with state handle a batch? Fold it record by record, send what that leads to, write down the state, in that order.
+
+What route and detect share. A batch waits until its partition is restored and claimed; a record that trips a bug of ours becomes a
+dead letter and its entity is set aside, its neighbours go on.
+"""
+
+import asyncio
+import logging
+import time
+import traceback
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from faust.types.tuples import TP
+
+from pipeline.core.errors import InvalidEvent, UnsupportedState
+from pipeline.live import metrics
+from pipeline.live.batch import Batch, OpenAdmission, Record
+from pipeline.live.effects import Effects
+from pipeline.live.health import Health
+from pipeline.live.outbox import Outbox
+from pipeline.live.stage import ReadAgain, Reader
+from pipeline.live.state import Fold, OwnedState
+from pipeline.wire.dead_letter import DeadLetters
+
+log = logging.getLogger(__name__)
+RESTORES_AT_ONCE = 4
+TURN_S = 0.010  # how long a fold may keep the event loop to itself
+LOOK_EVERY = 32  # records between two looks at the clock
+F = TypeVar("F", bound=Fold)
+
+
+class Turns:
+    """Keeps a long loop from holding the event loop for itself."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._until = time.monotonic() + TURN_S
+
+    def over(self) -> bool:
+        """Is it time to let others run? Cheap: looks at the clock now and then."""
+        self._count += 1
+        return not self._count % LOOK_EVERY and time.monotonic() > self._until
+
+    async def give(self) -> None:
+        """Let others run."""
+        await asyncio.sleep(0)
+        self._until = time.monotonic() + TURN_S
+
+
+class Bug(Exception):
+    """A record tripped a fault of ours. ``entity`` is whose it was."""
+
+    def __init__(self, entity: str, cause: Exception) -> None:
+        super().__init__(f"{type(cause).__name__} at {_place(cause)}")  # never the cause's text: it may speak of the event
+        self.entity = entity
+
+
+def _place(error: Exception) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "an unknown place"
+
+
+class Held(Generic[F]):
+    """A partition that is ours: its fold, its state, and the task that restores and claims it."""
+
+    def __init__(self, fold: F, state: OwnedState) -> None:
+        self.fold = fold
+        self.state = state
+        self.claim: asyncio.Task[None] | None = None
+        self.resumed = False  # has the first batch after the claim been checked against the clock?
+        self.quarantined: set[str] = set()
+
+
+class FoldingStage(ABC, Generic[F]):
+    """A stage that folds one topic into state of its own."""
+
+    name: str
+
+    def __init__(
+        self,
+        source: str,
+        changelog: str,
+        targets: tuple[str, ...],
+        prefix: str,
+        connection: dict[str, Any],
+        letters: DeadLetters,
+        health: Health,
+    ) -> None:
+        """``source``, ``changelog`` and ``targets``: topic names without ``prefix``."""
+        self.sources = (prefix + source,)
+        self.targets = tuple(prefix + target for target in targets)
+        self.admission = OpenAdmission()
+        self._changelog = prefix + changelog
+        self._prefix = prefix
+        self._connection = connection
+        self._letters = letters
+        self._health = health
+        self._held: dict[int, Held[F]] = {}
+        self._restores = asyncio.Semaphore(RESTORES_AT_ONCE)
+        self._outbox: Outbox | None = None
+
+    @abstractmethod
+    def new_fold(self) -> F:
+        """An empty fold of one partition."""
+
+    @abstractmethod
+    def fold(self, held: Held[F], batch: Batch, record: Record, effects: Effects) -> None:
+        """Fold one record and add what it leads to. Raises InvalidEvent for bytes that are no event, Bug for a fault of ours."""
+
+    async def start(self, outbox: Outbox, reader: Reader) -> None:
+        """Take the outbox."""
+        self._outbox = outbox
+
+    async def stop(self) -> None:
+        """End the restores that are still running."""
+        tasks = [held.claim for held in self._held.values() if held.claim is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def assigned(self, tps: set[TP], generation: int) -> None:
+        """Restore what is new, catch up on what stays, let go of what went; all on the side."""
+        assert self._outbox is not None, "partitions are assigned after the start"
+        ours = {tp.partition for tp in tps if tp.topic in self.sources}
+        for partition in list(self._held):
+            held = self._held[partition]
+            if held.claim is not None:
+                held.claim.cancel()
+            if partition not in ours:
+                held.fold.drop()
+                del self._held[partition]
+                self._health.revoked(self.name, self.sources[0], partition)
+        for partition in ours:
+            kept = self._held.get(partition)
+            if kept is None:
+                fold = self.new_fold()
+                state = OwnedState(fold, self._changelog, self.sources[0], partition, self._connection, self._outbox)
+                kept = self._held[partition] = Held(fold, state)
+            kept.resumed = False
+            self._health.assigned(self.name, self.sources[0], partition)
+            kept.claim = asyncio.create_task(self._claim(partition, kept, kept.claim, generation))
+
+    async def _claim(self, partition: int, held: Held[F], before: "asyncio.Task[None] | None", generation: int) -> None:
+        if before is not None:
+            await asyncio.wait([before])  # two claims of one partition must not meet
+        async with self._restores:
+            started = time.monotonic()
+            await held.state.claim(generation)
+            seconds = time.monotonic() - started
+        metrics.RESTORE_SECONDS.labels(self.name).observe(seconds)
+        self._health.restored(self.name, self.sources[0], partition)
+        state = held.state
+        log.info("%s: %s is ours, epoch %d, %d entities, after %.2f s", self.name, state, state.epoch, len(state), seconds)
+
+    async def prepare(self, batch: Batch) -> None:
+        """Wait until the batch's partition is claimed. Raises what the claim raised."""
+        held = self._held.get(batch.tp.partition)
+        if held is None or held.claim is None:
+            raise asyncio.CancelledError
+        await asyncio.shield(held.claim)
+
+    async def handle(self, batch: Batch) -> None:
+        """Fold, send, persist. Records that the durable state already speaks for are skipped."""
+        held = self._held[batch.tp.partition]
+        state = held.state
+        if not held.resumed:
+            held.resumed = True
+            if 0 <= state.folded < batch.first - 1:
+                raise ReadAgain(state.folded + 1)
+        if batch.last <= state.folded:
+            return
+        assert self._outbox is not None
+        effects = Effects(self._outbox, self._prefix)
+        started = time.monotonic()
+        await self._fold(held, batch, effects)
+        folded = time.monotonic()
+        await effects.send()
+        foreign = state.foreign
+        await state.persist(batch.last)
+        metrics.FOLD_SECONDS.labels(self.name).observe(folded - started)
+        metrics.PRODUCE_SECONDS.labels(self.name).observe(time.monotonic() - folded)
+        metrics.FOREIGN_WRITES.labels(self.name).inc(state.foreign - foreign)
+
+    async def _fold(self, held: Held[F], batch: Batch, effects: Effects) -> None:
+        turns = Turns()
+        for record in batch.records:
+            if record.offset > held.state.folded:
+                try:
+                    self.fold(held, batch, record, effects)
+                except InvalidEvent as e:
+                    metrics.DEAD_LETTERS.labels(batch.tp.topic, e.reason).inc()
+                    effects.refuse(self._letters, batch, record, e.reason, e.detail)
+                except Bug as e:
+                    held.quarantined.add(e.entity)
+                    metrics.QUARANTINED.inc()
+                    metrics.DEAD_LETTERS.labels(batch.tp.topic, "bug").inc()
+                    log.error("%s: a bug of ours at %s offset %d, its entity is set aside: %s", self.name, batch.tp, record.offset, e)
+                    effects.refuse(self._letters, batch, record, "bug", str(e))
+            if turns.over():
+                await turns.give()
+
+    async def tick(self) -> None:
+        """Raise what a restore has raised, even where no batch waits for it."""
+        metrics.STATE_ENTITIES.labels(self.name).set(sum(len(held.state) for held in self._held.values()))
+        for held in self._held.values():
+            if held.claim is not None and held.claim.done() and not held.claim.cancelled():
+                held.claim.result()
+
+
+def guarded(entity: str, error: Exception) -> Exception:
+    """What an exception of the fold means: state we cannot read ends the worker, anything else is a bug of ours."""
+    return error if isinstance(error, UnsupportedState) else Bug(entity, error)

@@ -1,0 +1,166 @@
+"""What do the bank's records say, and who must hear it? The live stage around wire.ingest: raw topics in; events, lines and beats out.
+
+It keeps no state: a record that is read again gives the same events again, and the folds behind know their ids. A beat says how far
+each raw partition has been read; it leaves after all that it speaks for.
+"""
+
+import logging
+import time
+
+from faust.types.tuples import TP
+
+from pipeline.core.beats import BeatMaker
+from pipeline.core.errors import InvalidEvent
+from pipeline.core.events import Feed, Ms
+from pipeline.core.policy import Policy
+from pipeline.live import metrics
+from pipeline.live.align import Alignment
+from pipeline.live.batch import Batch
+from pipeline.live.effects import Effects
+from pipeline.live.flood import FloodWatch
+from pipeline.live.folding import Turns
+from pipeline.live.health import Health
+from pipeline.live.outbox import Outbox, Outgoing
+from pipeline.live.stage import ReadAgain, Reader
+from pipeline.wire.codec import encode_event
+from pipeline.wire.dead_letter import DeadLetters
+from pipeline.wire.ingest import Ingest
+
+log = logging.getLogger(__name__)
+
+
+class IngestStage:
+    """Read the raw topics that exist."""
+
+    name = "ingest"
+
+    def __init__(
+        self,
+        policy: Policy,
+        ingest: Ingest,
+        feeds: dict[Feed, int],
+        prefix: str,
+        letters: DeadLetters,
+        health: Health,
+    ) -> None:
+        """``feeds``: the raw topics that exist, without ``prefix``, and how many partitions they have."""
+        self.sources = tuple(prefix + feed for feed in feeds)
+        self.targets = tuple(prefix + topic for topic in ("events", "lines", "dead-letters"))
+        self.admission = Alignment()
+        self._feed: dict[str, Feed] = {prefix + feed: feed for feed in feeds}
+        self._prefix = prefix
+        self._read = ingest.read
+        self._letters = letters
+        self._flood = FloodWatch(policy.feeds)
+        self._beats = BeatMaker(feeds)
+        self._marks: dict[TP, Ms | None] = {}  # how far each partition of ours has been read
+        self._health = health
+        self._outbox: Outbox | None = None
+        self._reader: Reader | None = None
+
+    async def start(self, outbox: Outbox, reader: Reader) -> None:
+        """Take the outbox and the reader."""
+        self._outbox, self._reader = outbox, reader
+
+    async def stop(self) -> None:
+        """Nothing runs on the side."""
+
+    def assigned(self, tps: set[TP], generation: int) -> None:
+        """Speak only of the partitions that are ours now."""
+        ours = {tp for tp in tps if tp.topic in self._feed}
+        for tp in self._marks.keys() - ours:
+            self._beats.forget(self._feed[tp.topic], tp.partition)
+            self._health.revoked(self.name, tp.topic, tp.partition)
+        for tp in ours - self._marks.keys():
+            self._health.assigned(self.name, tp.topic, tp.partition, restored=True)
+        self._marks = {tp: self._marks.get(tp) for tp in ours}
+        self.admission.keep(ours)
+
+    async def prepare(self, batch: Batch) -> None:
+        """There is nothing to wait for."""
+
+    async def handle(self, batch: Batch) -> None:
+        """Read every record, send what it says, then let the beats speak of it. Raises ReadAgain when the feed must be suspended."""
+        assert self._outbox is not None
+        feed = self._feed[batch.tp.topic]
+        effects = Effects(self._outbox, self._prefix)
+        read, add = self._read, effects.add
+        refused: list[int] = []
+        started = time.monotonic()
+        turns = Turns()
+        for number, record in enumerate(batch.records):
+            try:
+                for topic, key, event in read(feed, record.value, record.timestamp):
+                    add(topic, key.encode(), encode_event(event))
+            except InvalidEvent as e:
+                refused.append(number)
+                metrics.DEAD_LETTERS.labels(batch.tp.topic, e.reason).inc()
+                effects.refuse(self._letters, batch, record, e.reason, e.detail)
+            except Exception as e:  # a bug of ours: this record is set aside, the next one is read
+                log.error("ingest: a bug of ours at %s offset %d: %s", batch.tp, record.offset, type(e).__name__)
+                refused.append(number)
+                metrics.DEAD_LETTERS.labels(batch.tp.topic, "bug").inc()
+                effects.refuse(self._letters, batch, record, "bug", type(e).__name__)
+            if turns.over():
+                await turns.give()
+        if self._flood.floods(feed, len(batch.records), refused):
+            self._suspend(feed, batch)
+        folded = time.monotonic()
+        await effects.send()
+        metrics.FOLD_SECONDS.labels(self.name).observe(folded - started)
+        metrics.PRODUCE_SECONDS.labels(self.name).observe(time.monotonic() - folded)
+        self._read_up_to(batch, max(record.timestamp for record in batch.records))
+        await self._beat()
+
+    def _suspend(self, feed: Feed, batch: Batch) -> None:
+        log.error("ingest: %s is suspended, too much of it cannot be read: %s from offset %d on", feed, batch.tp, batch.first)
+        self.admission.close(batch.tp.topic)
+        self._beats.suspend(feed)
+        self._health.suspended(feed)
+        raise ReadAgain(batch.first)
+
+    def _read_up_to(self, batch: Batch, arrived_at: Ms) -> None:
+        if batch.tp in self._marks:  # else it went to somebody else meanwhile
+            self._beats.arrived(self._feed[batch.tp.topic], batch.tp.partition, arrived_at)
+            self._marks[batch.tp] = max(arrived_at, self._marks[batch.tp] or 0)
+
+    async def tick(self) -> None:
+        """Beat even where nothing arrives."""
+        await self._beat()
+
+    async def _beat(self) -> None:
+        at = self._time()
+        beat = None if at is None else self._beats.due(at)
+        if beat is None:
+            return
+        assert self._outbox is not None
+        events = self._prefix + "events"
+        record = [Outgoing(None, encode_event(beat))]
+        await self._outbox.send({(events, p): record for p in range(self._outbox.partitions(events))})
+
+    def _time(self) -> Ms | None:
+        """Up to which arrival everything of ours has been read, idle partitions moved along; None while one has not been heard of.
+
+        An idle partition moves with the slowest one that is not, so that no feed runs ahead of a backlog.
+        """
+        assert self._reader is not None
+        idle: dict[TP, Ms] = {}
+        oldest: Ms | None = None
+        for tp, mark in self._marks.items():
+            if self.admission.closed(tp):
+                continue
+            read_to = self._reader.read_to(tp)
+            if read_to is not None:
+                idle[tp] = read_to
+            elif self.admission.stalled(tp):
+                continue
+            elif mark is None:
+                return None
+            elif oldest is None or mark < oldest:
+                oldest = mark
+        for tp, read_to in idle.items():
+            at = read_to if oldest is None else min(read_to, oldest)
+            if at > (self._marks[tp] or 0):
+                self._marks[tp] = at
+                self._beats.caught_up(self._feed[tp.topic], tp.partition, at)
+        return oldest if oldest is not None else min(idle.values(), default=None)

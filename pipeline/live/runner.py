@@ -1,0 +1,138 @@
+"""How does a stage run on Faust? Faust carries batches, offsets and rebalances; this carries each batch through the stage and settles it.
+
+One task per batch, so that while the sends of one partition are under way the others are folded. A batch is settled when all its
+effects are durable; a failure ends the worker before anything of it is committed, and the platform starts it again.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from faust.types.tuples import TP, ConsumerMessage
+from mode import Service
+
+from pipeline.live import metrics
+from pipeline.live.batch import Batch
+from pipeline.live.health import Health
+from pipeline.live.outbox import Outbox
+from pipeline.live.stage import ReadAgain, Stage
+from pipeline.live.transport import BatchTransport
+
+log = logging.getLogger(__name__)
+TICK_S = 0.25
+LOOK_EVERY = 8  # ticks between two looks at the progress
+
+
+class Runner(Service):  # type: ignore[misc]  # mode carries no types that mypy could follow
+    """Owns the stage, its outbox and its batches; started before the Faust app and stopped after it."""
+
+    def __init__(self, app: Any, stage: Stage, connection: dict[str, Any], health: Health) -> None:
+        """``app``: a Faust app that is not started."""
+        super().__init__()
+        self.app = app
+        self.stage = stage
+        self._outbox = Outbox(connection)
+        self._health = health
+        self._sources = frozenset(stage.sources)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._preparing: set[asyncio.Task[None]] = set()
+        self._failed = False
+        app.transport = BatchTransport(app, stage.admission, self._assigned, self._drain)
+        topic = app.topic(*stage.sources, key_type=None, value_type=None, key_serializer="raw", value_serializer="raw")
+        app.agent(topic, name=stage.name, concurrency=1)(self._agent())
+        health.expect(stage.name)
+
+    def _agent(self) -> Callable[[Any], Any]:
+        async def carry(stream: Any) -> None:
+            async for event in stream.noack().events():
+                task = asyncio.create_task(self._carry(event.message))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+
+        return carry
+
+    async def on_start(self) -> None:
+        """Connect, learn the target topics, start the stage. Raises when a topic is missing or no broker answers."""
+        await self._outbox.__aenter__()
+        await self._outbox.know(self.stage.targets)
+        await self.stage.start(self._outbox, self)
+
+    async def on_stop(self) -> None:
+        """End what is left; after a graceful stop there is nothing."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.stage.stop()
+        await self._outbox.__aexit__(None, None, None)
+
+    def read_to(self, tp: TP) -> int | None:
+        """Up to which arrival time (ms) the partition is known to be read to its end."""
+        found: int | None = self.app.consumer.read_to(tp)
+        return found
+
+    def _assigned(self, tps: set[TP], generation: int) -> None:
+        self.stage.assigned(tps, generation)
+        self._health.joined(self.stage.name)
+
+    def _drain(self) -> None:
+        for task in self._preparing:
+            task.cancel()
+
+    async def _carry(self, message: ConsumerMessage) -> None:
+        consumer = self.app.consumer
+        batch: Batch = message.value
+        try:
+            await self._prepare(batch)
+            await self.stage.handle(batch)
+            consumer.ack(message)
+            metrics.RECORDS_READ.labels(self.stage.name, batch.tp.topic).inc(len(batch.records))
+            metrics.BATCH_RECORDS.labels(self.stage.name).observe(len(batch.records))
+        except asyncio.CancelledError:
+            consumer.drop(message)
+        except ReadAgain as e:
+            log.warning("%s: reading %s again from offset %d", self.stage.name, batch.tp, e.offset)
+            await consumer.give_back(message, e.offset)
+        except Exception as e:
+            await self._fail(e)
+            consumer.drop(message)
+
+    async def _prepare(self, batch: Batch) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._preparing.add(task)
+        try:
+            await self.stage.prepare(batch)
+        finally:
+            self._preparing.discard(task)
+        if batch.generation != self.app.consumer_generation_id:
+            raise asyncio.CancelledError
+
+    async def _fail(self, error: Exception) -> None:
+        """End the worker. What is in hand is not committed."""
+        if not self._failed:
+            self._failed = True
+            log.error("%s: ending the worker: %s: %s", self.stage.name, type(error).__name__, error)
+            await self.app.crash(error)
+
+    @Service.task  # type: ignore[untyped-decorator]
+    async def _tick(self) -> None:
+        count = 0
+        while not self.should_stop:
+            await self.sleep(TICK_S)
+            if self.app.rebalancing or not self.app.consumer.assignment():
+                continue
+            try:
+                await self.stage.tick()
+            except Exception as e:
+                await self._fail(e)
+            count += 1
+            if not count % LOOK_EVERY:
+                self._look()
+
+    def _look(self) -> None:
+        name = self.stage.name
+        for tp in self.app.consumer.assignment():
+            progress = self.app.consumer.progress(tp) if tp.topic in self._sources else None
+            if progress is not None:
+                self._health.observed(name, tp.topic, tp.partition, *progress)
