@@ -3,6 +3,8 @@
 Run by an operator before the first worker (``offhook topics create``), and by every worker at its start (``check``).
 """
 
+import socket
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final, Literal
@@ -17,7 +19,7 @@ from pipeline.wire.topics import TOPICS, TopicSpec
 
 # A record of the first goes to the partition of the same number of the second: the state lives beside what it is made from.
 TWINS: Final = (("events", "detect-state"), ("lines", "route-state"))
-BOOTSTRAP_MS: Final = 15_000
+BOOTSTRAP_S: Final = 15.0
 # Changelogs are read whole at a restore: small segments, so that compaction reaches nearly all of them.
 COMPACTED: Final = {"segment.bytes": str(64 << 20), "min.cleanable.dirty.ratio": "0.2"}
 
@@ -97,29 +99,34 @@ def configs(spec: TopicSpec, replication: int | None = None) -> dict[str, str]:
     return values
 
 
-class _Client(KafkaAdminClient):  # type: ignore[misc] # the library has no types
-    """kafka-python's admin client, which leaves its sockets and its thread behind when it finds no broker; this one does not."""
-
-    def __init__(self, **options: Any) -> None:
-        try:
-            super().__init__(**options)
-        except KafkaError:
-            self._closed = False
-            self.close()
-            raise
-
-
 @contextmanager
 def _admin(settings: Settings) -> Iterator[Any]:
+    _wait_for_one(settings)
     admin = None
     try:
-        admin = _Client(**settings.connection(), client_id="offhook-topics", bootstrap_timeout_ms=BOOTSTRAP_MS)
+        admin = KafkaAdminClient(**settings.connection(), client_id="offhook-topics", bootstrap_timeout_ms=int(1000 * BOOTSTRAP_S))
         yield admin
     except KafkaError as e:
         raise BrokersUnreachable(f"{variable_of('brokers')}={settings.brokers}: {type(e).__name__}: {e}") from e
     finally:
         if admin is not None:
             admin.close()
+
+
+def _wait_for_one(settings: Settings) -> None:
+    """Wait until one of the brokers takes a connection: the client itself keeps trying in silence, and leaves its sockets open."""
+    deadline = time.monotonic() + BOOTSTRAP_S
+    while True:
+        for broker in settings.bootstrap:
+            host, _, port = broker.rpartition(":")
+            try:
+                socket.create_connection((host.strip("[]"), int(port)), timeout=BOOTSTRAP_S).close()
+                return
+            except OSError as e:
+                why = e
+        if time.monotonic() > deadline:
+            raise BrokersUnreachable(f"{variable_of('brokers')}={settings.brokers}: no broker takes a connection ({why})") from why
+        time.sleep(0.5)
 
 
 def _look(admin: Any, settings: Settings) -> dict[str, _Found]:

@@ -84,6 +84,6 @@ def test_the_clock_of_our_own_logs_is_the_brokers(settings: Settings) -> None:
 
 
 def test_no_broker_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.live.topics_admin.BOOTSTRAP_MS", 1500)
+    monkeypatch.setattr("pipeline.live.topics_admin.BOOTSTRAP_S", 1.0)
     with pytest.raises(BrokersUnreachable, match=r"OFFHOOK_BROKERS=127\.0\.0\.1:1:"):
         check(Settings(brokers="127.0.0.1:1"))
