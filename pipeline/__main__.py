@@ -3,7 +3,8 @@
 import click
 
 from pipeline.commands.inspect import policy, pseudonyms, schemas, settings
-from pipeline.commands.kafka import dead_letters, topics, worker
+from pipeline.commands.kafka import topics, worker
+from pipeline.commands.letters import dead_letters
 from pipeline.commands.logs import demo, replay, score, simulate
 
 

@@ -21,9 +21,9 @@ def run_demo(seed: int, accounts: int, hours: float, out: Path) -> None:
     """Simulate, replay and report. Writes the log and its truth into ``out``, and what the detector said into ``out/said``."""
     screen, progress = console(), console(stderr=True)
     screen.print(
-        f"Simulating {hours:g} hours of a bank with {count(accounts, 'account')} (seed {seed}), after {HISTORY_DAYS} days in which it got to know "
-        f"them. Attacks are far more frequent than at a bank, so that there is something to see."
+        f"Simulating {hours:g} hours of a bank with {count(accounts, 'account')}, after {HISTORY_DAYS} days of history (seed {seed})."
     )
+    screen.print("Attacks are far more frequent than at a bank, so that there is something to see.")
     began = perf_counter()
     with progress.status("simulating"):
         simulated = simulate(seed, accounts, hours, out, history_days=HISTORY_DAYS, prior=ATTACKS, lookalikes=LOOKALIKES)

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from pipeline.commands.load import FILE, FOLDER, NEW_FILE, load_policy, load_settings, write_secret
+from pipeline.commands.load import FILE, FOLDER, NEW_FILE, load_policy, load_settings, write_key
 
 
 @click.group("pseudonyms")
@@ -19,7 +19,7 @@ def pseudonyms_keygen(file: Path) -> None:
     """Write a new key into FILE, readable by you alone. Whoever holds it can find out every number: guard it."""
     import secrets
 
-    write_secret(file, f"k1 = {secrets.token_hex(32)}\n")
+    write_key(file, f"k1 = {secrets.token_hex(32)}\n")
     click.echo(f"wrote {file}; name it in OFFHOOK_PSEUDONYM_KEY_FILE, and keep it: with another key no known number is recognised")
 
 

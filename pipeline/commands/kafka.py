@@ -1,11 +1,16 @@
-"""How does OffHook run on Kafka? The commands for operators: worker, topics, dead-letters."""
+"""How does OffHook run on Kafka? The commands for operators: worker and topics."""
 
 import sys
-from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import click
 
-from pipeline.commands.load import load_settings
+from pipeline.commands.load import fail, load_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pipeline.live.topics_admin import TopicReport
 
 STAGES = ("ingest", "route", "detect")
 
@@ -13,9 +18,10 @@ STAGES = ("ingest", "route", "detect")
 @click.command()
 @click.option("--stages", default=",".join(STAGES), show_default=True, help="Which stages this process runs, comma separated.")
 def worker(stages: str) -> None:
-    """Run on Kafka: read the raw topics, write alerts, decisions and holds. Configured by OFFHOOK_* (see `offhook settings`).
+    """Run on Kafka: read the raw topics, write alerts, decisions and holds.
 
-    One process per stage in production, all in one for a trial. SIGTERM ends it gracefully.
+    Configured by OFFHOOK_* (see `offhook settings`). One process per stage in production, all in one for a trial. SIGTERM ends it
+    gracefully. Exit code 0 after a graceful end, 1 after a failure, 2 when it may not start.
     """
     chosen = [stage.strip() for stage in stages.split(",") if stage.strip()]
     unknown = sorted(set(chosen) - set(STAGES))
@@ -33,26 +39,43 @@ def topics() -> None:
 
 
 @topics.command("create")
-def topics_create() -> None:
-    """Create the topics that are missing, and say what exists and what is wrong. Changes nothing that exists."""
+@click.option("--partitions", type=click.IntRange(1, 10_000), help="Of every topic that is created (default: as the table of topics says).")
+@click.option("--replication", type=click.IntRange(1, 16), help="Copies of each topic (default: as the brokers say).")
+def topics_create(partitions: int | None, replication: int | None) -> None:
+    """Create the topics that are missing, and say what exists and what is wrong. Changes nothing that exists.
+
+    Exit code 1 if a worker must not start with what is there.
+    """
+    settings = load_settings()
     from pipeline.live.topics_admin import create
 
-    _say_topics(create(load_settings()))
+    try:
+        reports = create(settings, partitions, replication)
+    except OSError as e:
+        fail(e)
+    _say(reports)
 
 
 @topics.command("check")
 def topics_check() -> None:
-    """Say what exists, what is missing and what is wrong. Changes nothing. Exit code 1 if anything is."""
+    """Say what exists, what is missing and what is wrong. Changes nothing.
+
+    Exit code 1 if a worker must not start with what is there.
+    """
+    settings = load_settings()
     from pipeline.live.topics_admin import check
 
-    _say_topics(check(load_settings()))
+    try:
+        reports = check(settings)
+    except OSError as e:
+        fail(e)
+    _say(reports)
 
 
-@click.group("dead-letters")
-def dead_letters() -> None:
-    """Look at what could not be read."""
-
-
-def _say_topics(lines: Iterable[str]) -> None:
-    for line in lines:
-        click.echo(line)
+def _say(reports: "Iterable[TopicReport]") -> None:
+    wrong = 0
+    for report in reports:
+        wrong += not report.ok
+        click.echo(str(report))
+    if wrong:
+        raise click.ClickException(f"{wrong} of the topics cannot be used as they are")

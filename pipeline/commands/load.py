@@ -79,10 +79,10 @@ def instant(text: str, option: str) -> int:
     return int(time.timestamp() * 1000)
 
 
-def write_secret(path: Path, text: str) -> None:
-    """Write a new file that only its owner can read; never over an old one."""
+def write_key(path: Path, text: str, mode: int = 0o600) -> None:
+    """Write a new file that only its owner can read, unless ``mode`` says otherwise; never over an old one."""
     try:
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as file:
             file.write(text)
     except FileExistsError:
         raise BadInput(f"{path} exists; a key is never overwritten") from None

@@ -28,19 +28,62 @@ def demo(seed: int, accounts: int, hours: float, out: Path) -> None:
 
 
 @click.command()
-@click.option("--seed", default=7, show_default=True, help="The same seed gives the same bytes.")
+@click.option("--seed", default=7, show_default=True, help="The same seed and options give the same bytes.")
 @click.option("--accounts", default=1500, show_default=True, type=click.IntRange(min=1), help="Customers of the simulated bank.")
-@click.option("--hours", default=4.0, show_default=True, type=click.FloatRange(min=0.1), help="How long the log lasts.")
-@click.option("--out", default=Path("out/simulated"), show_default=True, type=FOLDER, help="Folder for log.jsonl and truth.jsonl.")
-def simulate(seed: int, accounts: int, hours: float, out: Path) -> None:
+@click.option("--hours", default=4.0, show_default=True, type=click.FloatRange(min=0.01), help="How long the log proper lasts.")
+@click.option("--out", default=Path("out/simulated"), show_default=True, type=FOLDER, help="Folder for log, truth.jsonl and about.json.")
+@click.option(
+    "--history-days", default=14, show_default=True, type=click.IntRange(min=0), help="Ordinary days before it, to learn habits from."
+)
+@click.option("--start", metavar="TIME", help="When the log proper begins (RFC 3339; default: a Monday morning).")
+@click.option("--prior", type=click.FloatRange(0, 1), help="Attacks per challenge of an honest customer.")
+@click.option("--lookalikes", type=click.FloatRange(0, 1), help="Share of the other challenges that look like an attack and are none.")
+@click.option("--story", "stories", multiple=True, metavar="NAME", help="Only this story (V1 to V14, B1 to B18). Repeatable.")
+@click.option(
+    "--feeds",
+    type=click.Choice(["full", "no-telephony", "probe", "app"]),
+    default="full",
+    show_default=True,
+    help="What the bank gets to see of calls: all, nothing, answers of a carrier's API, the call state of its own app.",
+)
+@click.option(
+    "--telephony",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder of recorded calls and messages that are the background (Copenhagen Networks Study).",
+)
+@click.option("--coverage", type=click.FloatRange(0, 1), help="Share of lines whose carrier tells the bank, with full feeds.")
+@click.option("--family", type=click.Choice(["a", "b"]), default="a", show_default=True, help="Parameters of the world; b is held out.")
+@click.option("--noise/--no-noise", default=True, show_default=True, help="Duplicates, disorder, late and malformed records.")
+@click.option("--compress", type=click.Choice(["gz", "zst"]), help="Compress the log.")
+def simulate(seed: int, accounts: int, hours: float, out: Path, history_days: int, start: str | None, prior: float | None,
+             lookalikes: float | None, stories: tuple[str, ...], feeds: str, telephony: Path | None, coverage: float | None,
+             family: str, noise: bool, compress: str | None) -> None:  # fmt: skip
     """Write a believable log of a bank with attacks and look-alikes, and the truth beside it."""
+    from datetime import UTC, datetime
+
+    from pipeline.replay.report import console, count
+    from pipeline.simulate.run import START
     from pipeline.simulate.run import simulate as run
 
-    try:
-        summary = run(seed, accounts, hours, out)
-    except (ValueError, OSError) as e:
-        fail(e)
-    click.echo(str(summary))
+    screen = console(stderr=True)
+    with screen.status("simulating") as status:
+        try:
+            made = run(
+                seed, accounts, hours, out,
+                start=datetime.fromtimestamp(instant(start, "--start") / 1000, UTC) if start else START,
+                history_days=history_days, prior=prior, lookalikes=lookalikes, stories=stories or None,
+                feeds=feeds, telephony=telephony, coverage=coverage, family=family, noise=noise,  # type: ignore[arg-type]  # click has checked
+                compress=compress or "",  # type: ignore[arg-type]  # as above
+                progress=lambda _, text: status.update(f"simulating: {text}"),
+            )  # fmt: skip
+        except ValueError as e:
+            raise BadInput(str(e)) from None
+        except OSError as e:
+            fail(e)
+    click.echo(f"{out / made.log}: {count(made.records, 'record')} of {count(made.accounts, 'account')}")
+    labels = ", ".join(f"{n:,} {label}" for label, n in sorted(made.labels.items()))
+    click.echo(f"{out / made.truth}: {count(made.challenges, 'challenge')} in the log proper ({labels})")
+    click.echo(f"next: offhook replay --demo-key {out / made.log} --truth {out / made.truth}")
 
 
 @click.command()
