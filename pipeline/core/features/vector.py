@@ -1,0 +1,103 @@
+"""Which numbers describe an episode? The flat frozen struct of features; missing is missing, never zero.
+
+The ids in the comments (T1, C3, ...) are those of the feature catalogue in the design. Seconds are seconds, shares are 0 to 1.
+A feature is None when the feed that would tell it is absent, or when the account's past is too short to say.
+"""
+
+import msgspec
+
+from pipeline.core.outcome import FeatureValue
+
+
+class Features(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One episode in numbers."""
+
+    # call and time
+    telephony_known: bool = False  # Q1: calls or answers about the line are seen for this customer at all
+    call_live: bool | None = None  # T1: somebody is talking when the code is entered (while it is valid, when it is not entered)
+    seconds_answer_to_entry: float | None = None  # T2
+    seconds_dispatch_to_call: float | None = None  # T3, signed: negative when the call came first
+    call_overlap_share: float | None = None  # T4: share of dispatch-to-entry during which the call was live
+    seconds_entry_to_hangup: float | None = None  # T5
+    entry_latency_s: float | None = None  # T6: last (re)dispatch to entry
+    entry_latency_z: float | None = None  # T6: against the account's own usual latency (median, spread)
+    entry_latency_usual_s: float | None = None
+    entry_latency_spread_s: float | None = None
+    seconds_login_to_dispatch: float | None = None  # T7
+    order: str | None = None  # T8: such as login>otp>call>entry
+    calls_in_episode: int | None = None  # T9: inbound calls around the code, ring-outs included, the delivery and contacts left out
+    missed_calls: int | None = None
+    stranger_text_before_call: bool | None = None  # T10
+    code_texted_out: bool | None = None  # a message to a number never written to, between code and entry, after one from it (V5)
+    unexplained_call: bool = False  # a live inbound call that is neither the institution's, nor a contact's, nor an old talk
+    seconds_call_before_login: float | None = None  # how long the call had run when the login came; negative: call came later
+    # the caller
+    caller_inbound: bool | None = None  # C9
+    caller_never_seen: bool | None = None  # C3
+    caller_is_contact: bool | None = None  # C4
+    caller_is_bank: bool | None = None  # A1: the institution's own trunk confirms the call
+    caller_claims_bank: bool | None = None  # C2: shows a number that codes come from, and the trunk does not confirm it
+    caller_withheld: bool | None = None
+    caller_attestation: str | None = None  # C1
+    caller_line: str | None = None  # C6
+    caller_abroad: bool | None = None  # C7
+    call_seconds: float | None = None  # C8: from answer to end, or to now
+    call_in_app: bool | None = None  # C11
+    # login
+    new_device: bool | None = None  # L1: never seen, or first seen under 3 h ago
+    device_age_h: float | None = None
+    known_devices: int = 0
+    new_network: bool | None = None  # L2
+    network_kind: str | None = None  # L2
+    new_country: bool | None = None  # L3
+    new_user_agent: bool | None = None  # L5
+    failed_logins: int | None = None  # L6: in the 10 minutes before the code
+    first_try_on_new_device: bool | None = None  # L7
+    login_far_from_line: bool | None = None  # L8: the login's country is neither the line's own nor where it roams
+    other_session_active: bool | None = None  # L10: another session, on a known device, in the half hour before
+    hour_share: float | None = None  # L11: share of the account's entries in this hour and its neighbours
+    reset_flow: bool | None = None  # L12
+    # code
+    requests_10m: int = 1  # O1
+    requests_1h: int = 1
+    requests_24h: int = 1
+    abandoned_codes: int = 0  # O2: challenges of the 24 hours before that were never used
+    wrong_codes: int = 0  # O3
+    purpose: str | None = None  # O4
+    channel: str | None = None  # O5
+    delivery_delay_s: float | None = None  # O6
+    entry_method: str | None = None  # O7
+    entry_other_ip: bool | None = None  # O8
+    entry_other_device: bool | None = None  # O8
+    agent_initiated: bool | None = None  # A2
+    entered: bool = False
+    refused: bool = False  # codes were entered, none was accepted
+    # line
+    hours_since_sim_swap: float | None = None  # S1
+    forwarding_active: bool | None = None  # S2
+    hours_since_forwarding: float | None = None
+    hours_since_port: float | None = None  # S3
+    roaming: bool | None = None  # S4
+    hours_since_phone_change: float | None = None  # S5
+    linked_accounts: int | None = None
+    # account
+    bank_called: bool | None = None  # A1: a call of the institution itself ended, or is live, within 10 minutes of the code
+    calls_usual_per_day: float | None = None  # A4
+    logins_usual_per_day: float | None = None  # A4
+    # after the entry
+    changes_after: int = 0  # P1: changes by the session in the ten minutes after
+    takeover_change: bool = False  # P1: payee, phone, email, password, device or notifications
+    money_moved: bool = False  # P2
+
+
+FIELDS = Features.__struct_fields__
+
+
+def as_dict(features: Features) -> dict[str, FeatureValue]:
+    """The features that are there, floats rounded to six digits."""
+    out: dict[str, FeatureValue] = {}
+    for name in FIELDS:
+        value = getattr(features, name)
+        if value is not None:
+            out[name] = round(value, 6) if type(value) is float else value
+    return out
