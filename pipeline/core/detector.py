@@ -25,10 +25,12 @@ from pipeline.core.events import (
     OtpDispatched,
     OtpEntered,
 )
+from pipeline.core.lesson import lesson
 from pipeline.core.model import Model
-from pipeline.core.outcome import Evidence, Finding, Hold, HoldEnded, Late, Outcome
+from pipeline.core.outcome import HoldEnded, Late, Outcome
 from pipeline.core.policy import Policy
-from pipeline.core.profile import DAY_MS, Lesson, Profile, copied, seal, teach, with_line_change, with_link
+from pipeline.core.profile import DAY_MS, Profile, copied, seal, teach, with_line_change, with_link
+from pipeline.core.tell import Voice, disposed, finding_of, hold_of, names
 from pipeline.core.timeline import RecentEvent, Settled, Timeline, Track, inserted
 
 VERSION = installed_version("offhook")
@@ -162,88 +164,35 @@ class Detector:
                 new = replace(new, said=fingerprint)
                 named = a.level == "alert" or track.finding is not None
                 out.append(decision(a, t.account_id, incident, events, time, named, self.policy, self.model, VERSION))
-            if a.level == "alert" or track.open:
-                new = self._tell(t, new, a, incident, events, time, out)
-        new = self._hold(t, new, a, now, out)
+            finding = finding_of(t, new, a, incident, events, time, Voice(self.policy, self.model.id, VERSION, self.missing))
+            if finding is not None:
+                out.append(finding)
+                new = replace(new, finding=finding, open=finding.activity != "close")
+        new, hold = hold_of(t, new, a.level, now)
+        if hold is not None:
+            out.append(hold)
         t.tracks = tuple(new if x.otp_id == new.otp_id else x for x in t.tracks)
-
-    def _tell(
-        self, t: Timeline, track: Track, a: Assessment, incident: str, events: tuple[Evidence, ...], time: Ms, out: list[Outcome]
-    ) -> Track:
-        """Create, update or close the finding."""
-        if a.level != "alert":
-            assert track.finding is not None
-            because = _withdrawn(a)
-            closed = closing(track.finding, because, 0, max(time, track.finding.time))
-            out.append(closed)
-            return replace(track, finding=closed, open=False)
-        others = [x.finding for x in t.tracks if x.otp_id != track.otp_id and x.open and x.finding is not None]
-        pages = min(
-            (f for f in others if f.incident_id == incident and f.part_of is None), key=lambda f: (f.created_time, f.uid), default=None
-        )
-        old = track.finding
-        part_of = old.part_of if old is not None and track.open else (pages.uid if pages is not None else None)
-        made = alert.make(
-            a,
-            t.profile,
-            track,
-            t.account_id,
-            incident,
-            part_of,
-            events,
-            time,
-            self.missing,
-            t.dropped > 0,
-            self.policy,
-            self.model.id,
-            VERSION,
-        )
-        if old is not None and track.open and _same(old, made):
-            return track
-        out.append(made)
-        return replace(track, finding=made, open=True)
-
-    def _hold(self, t: Timeline, track: Track, a: Assessment, now: Ms, out: list[Outcome]) -> Track:
-        """A hold stands while the challenge is at level alert, unused and not expired."""
-        wanted = track.expires_at if a.level == "alert" and not track.used and now < track.expires_at else None
-        if wanted == track.hold_until:
-            return track
-        if wanted is None:
-            out.append(HoldEnded(account_id=t.account_id, otp_id=track.otp_id))
-        else:
-            assert track.finding is not None
-            f = track.finding
-            out.append(
-                Hold(
-                    account_id=t.account_id,
-                    otp_id=track.otp_id,
-                    session_id=f.session_id,
-                    finding_uid=f.uid,
-                    probability=f.probability,
-                    expires_at=wanted,
-                    reason=f.message,
-                )
-            )
-        return replace(track, hold_until=wanted)
 
     def _dispose(self, t: Timeline, event: Disposed, out: list[Outcome]) -> None:
         """A disposition may close findings; it never creates one. A later one of the same challenge replaces the earlier."""
         key = (event.occurred_at, event.event_id)
+        if key in t.disposals:
+            return
+        t.disposals = tuple(sorted((*t.disposals, key)))[-2 * self.policy.bounds.settled :]
         settled: list[Settled] = []
         for s in t.settled:
-            if _names(event, s.otp_id, s.session_id, s.finding) and (s.disposed is None or s.disposed < key):
-                s = replace(s, disposed=key)  # noqa: PLW2901
-                if s.open and s.finding is not None and event.verdict in alert.CLOSING_VERDICTS:
-                    closed = _disposed(s.finding, event)
-                    out.append(closed)
-                    s = replace(s, finding=closed, open=False)  # noqa: PLW2901
+            f = s.finding
+            if s.open and f is not None and event.verdict in alert.CLOSING_VERDICTS and names(event, s.otp_id, s.session_id, f):
+                closed = disposed(f, event)
+                out.append(closed)
+                s = replace(s, finding=closed, open=False)  # noqa: PLW2901
             settled.append(s)
         t.settled = tuple(settled)
         tracks: list[Track] = []
         for x in t.tracks:
             f = x.finding
-            if x.open and f is not None and event.verdict in alert.CLOSING_VERDICTS and _names(event, x.otp_id, f.session_id, f):
-                closed = _disposed(f, event)
+            if x.open and f is not None and event.verdict in alert.CLOSING_VERDICTS and names(event, x.otp_id, f.session_id, f):
+                closed = disposed(f, event)
                 out.append(closed)
                 x = replace(x, finding=closed, open=False)  # noqa: PLW2901
                 if x.hold_until is not None:
@@ -302,7 +251,7 @@ class Detector:
         if challenge is None:
             return
         profile = copied(t.profile)
-        teach(profile, _lesson(challenge, t.recent, track), self.policy.bounds)
+        teach(profile, lesson(challenge, t.recent, track), self.policy.bounds)
         t.profile = profile
         since = at - DAY_MS * self.policy.bounds.settled_days
         done = Settled(
@@ -332,6 +281,7 @@ def _copy(t: Timeline) -> Timeline:
         t.late,
         t.conflicts,
         t.dropped,
+        t.disposals,
     )
 
 
@@ -342,74 +292,6 @@ def _matters(event: AccountEvent, track: Track) -> bool:
     if isinstance(event, AccountChanged):
         return track.used
     return True
-
-
-def _names(event: Disposed, otp_id: str, session_id: str | None, finding: Finding | None) -> bool:
-    if event.finding_uid is not None:
-        return finding is not None and finding.uid == event.finding_uid
-    if event.otp_id is not None:
-        return event.otp_id == otp_id
-    return event.session_id is not None and event.session_id == session_id
-
-
-def closing(finding: Finding, because: str, verdict_id: int, time: Ms) -> Finding:
-    """The finding's last word: closed, with the reason."""
-    return replace(
-        finding,
-        sequence=finding.sequence + 1,
-        activity="close",
-        close_reason=because,
-        verdict_id=verdict_id,
-        time=time,
-        decision_deadline=None,
-    )
-
-
-def _disposed(finding: Finding, event: Disposed) -> Finding:
-    because = f"case management: {event.verdict.replace('_', ' ')} ({event.source})"
-    return closing(finding, because, alert.VERDICTS[event.verdict], max(finding.time, event.arrived_at))
-
-
-def _withdrawn(a: Assessment) -> str:
-    against = [r.text for r in a.score.reasons if r.contribution < 0 and r.name != "base_rate"][:2]
-    return "later evidence: " + "; ".join(against) if against else "later evidence no longer supports it"
-
-
-def _same(old: Finding, new: Finding) -> bool:
-    """Nothing an analyst would want to hear again."""
-    return (
-        old.activity != "close"
-        and old.stage == new.stage
-        and old.call_live == new.call_live
-        and round(old.probability, 3) == round(new.probability, 3)
-        and old.events == new.events
-    )
-
-
-def _lesson(challenge: Challenge, recent: tuple[RecentEvent, ...], track: Track) -> Lesson:
-    accepted = challenge.accepted
-    session = challenge.session_id
-    login: LoggedIn | None = None
-    for event in recent:
-        if isinstance(event, LoggedIn) and event.outcome == "passed" and event.session_id == session:
-            login = event
-    senders = tuple(sorted({token for s in challenge.sends for token in s.sender}))
-    if accepted is None:
-        return Lesson(challenge.otp_id, challenge.start, False, False, None, None, None, None, None, None, senders)
-    sent = max((s.occurred_at for s in challenge.sends if s.occurred_at <= accepted.occurred_at), default=None)
-    return Lesson(
-        otp_id=challenge.otp_id,
-        started_at=challenge.start,
-        used=True,
-        trusted=track.level != "alert",
-        entered_at=accepted.occurred_at,
-        latency_ms=None if sent is None else accepted.occurred_at - sent,
-        device_id=accepted.device_id or (login.device_id if login is not None else None),
-        asn=login.asn if login is not None and login.asn is not None else accepted.asn,
-        country=login.country if login is not None and login.country is not None else accepted.country,
-        user_agent=login.user_agent if login is not None else None,
-        senders=senders,
-    )
 
 
 def new_timeline(account_id: str) -> Timeline:

@@ -56,7 +56,6 @@ class Settled(msgspec.Struct, array_like=True, frozen=True):
     probability: float
     finding: Finding | None = None
     open: bool = False
-    disposed: tuple[Ms, str] | None = None
 
 
 class Timeline(msgspec.Struct, array_like=True):
@@ -75,6 +74,7 @@ class Timeline(msgspec.Struct, array_like=True):
     late: int = 0
     conflicts: int = 0  # same event_id, other content: the first stands
     dropped: int = 0  # recent events beyond the policy's bound
+    disposals: tuple[tuple[Ms, str], ...] = ()  # the last dispositions taken in, so that a redelivery says nothing again
 
 
 class Head(msgspec.Struct, array_like=True):
