@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pipeline.commands.load import FILE, FOLDER, BadInput, fail, instant, load_policy, load_pseudonyms
+from pipeline.commands.load import FILE, FOLDER, BadInput, fail, instant, load_policy, load_pseudonyms, load_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -103,10 +103,11 @@ def simulate(seed: int, accounts: int, hours: float, out: Path, history_days: in
 @click.option("--kafka", metavar="HOST:PORT", help="Read the topics of a Kafka instead of files; commits nothing.")
 @click.option("--since", metavar="TIME", help="With --kafka: from this arrival on (RFC 3339).")
 @click.option("--until", metavar="TIME", help="With --kafka: up to this arrival (RFC 3339), or to the end.")
+@click.option("--events", is_flag=True, help="With --kafka: read the recorded `events` topic, not the raw topics.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress and no table, only the summary.")
 def replay(logs: tuple[Path, ...], out: Path, policy_file: Path | None, key_file: Path | None, demo_key: bool, truth: Path | None,
            without: tuple[str, ...], strict: bool, drain: bool, dead_letters: str, public_key: Path | None, prefix: str,
-           kafka: str | None, since: str | None, until: str | None, quiet: bool) -> None:  # fmt: skip
+           kafka: str | None, since: str | None, until: str | None, events: bool, quiet: bool) -> None:  # fmt: skip
     """Ask what would have been said about a log.
 
     LOG is a dump in the form of `kcat -C -J` (.jsonl, .jsonl.gz, .jsonl.zst): raw topics, or a recorded `events` topic. Several are merged
@@ -139,7 +140,7 @@ def replay(logs: tuple[Path, ...], out: Path, policy_file: Path | None, key_file
         quiet=quiet,
     )
     try:
-        records = kafka_records(kafka, since, until, prefix) if kafka else merge_logs(logs)
+        records = kafka_records(kafka, since, until, prefix, events) if kafka else merge_logs(logs)
         run_replay(records, request, console(), console(stderr=True))
     except (BadRecord, InvalidLog, MixedLog) as e:
         raise BadInput(str(e)) from None
@@ -147,13 +148,17 @@ def replay(logs: tuple[Path, ...], out: Path, policy_file: Path | None, key_file
         fail(e)
 
 
-def kafka_records(bootstrap: str, since: str | None, until: str | None, prefix: str) -> "Iterator[LogRecord]":
-    """The records of a Kafka that arrived in a span of time."""
-    from pipeline.replay.kafka_source import kafka_records as read
+def kafka_records(bootstrap: str, since: str | None, until: str | None, prefix: str, events: bool) -> "Iterator[LogRecord]":
+    """The records of a Kafka that arrived in a span of time; how to connect, apart from the address, is in OFFHOOK_*."""
+    import msgspec
+
+    from pipeline.replay.kafka_source import read_kafka
 
     if since is None:
         raise click.UsageError("--kafka needs --since TIME (RFC 3339, such as 2026-11-22T08:00:00Z)")
-    return read(bootstrap, instant(since, "--since"), instant(until, "--until") if until else None, prefix)
+    connection = msgspec.structs.replace(load_settings(), brokers=bootstrap).connection()
+    span = (instant(since, "--since"), instant(until, "--until") if until else None)
+    return read_kafka(connection, *span, ("events",) if events else FEEDS, prefix)
 
 
 @click.command()
