@@ -132,8 +132,8 @@ def _run_stage(settings: Settings, name: str) -> int:
     app = make_app(settings, name)
     runner = Runner(app, stage, settings.connection(), health)
     app.finalize()
-    worker = app.Worker(
-        _Doors(health, settings), runner, loop=loop, quiet=True, override_logging=False, redirect_stdouts=False, loglevel="INFO"
+    worker = faust.Worker(
+        app, _Doors(health, settings), runner, loop=loop, quiet=True, override_logging=False, redirect_stdouts=False, loglevel="INFO"
     )
     try:
         worker.execute_from_commandline()

@@ -89,7 +89,7 @@ class FoldingStage(ABC, Generic[F]):
         health: Health,
     ) -> None:
         """``source``, ``changelog`` and ``targets``: topic names without ``prefix``."""
-        self.sources = (prefix + source,)
+        self.sources: tuple[str, ...] = (prefix + source,)
         self.targets = tuple(prefix + target for target in targets)
         self.admission = OpenAdmission()
         self._changelog = prefix + changelog

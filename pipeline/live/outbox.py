@@ -130,10 +130,10 @@ class Outbox:
         landed: list[Landed] = []
         builder = self._producer.create_batch()
         for key, value, headers in records:
-            if builder.append(timestamp=None, key=key, value=value, headers=headers) is None:
+            if builder.append(timestamp=None, key=key, value=value, headers=list(headers)) is None:
                 landed.append(await self._send(builder, topic, partition))
                 builder = self._producer.create_batch()
-                builder.append(timestamp=None, key=key, value=value, headers=headers)
+                builder.append(timestamp=None, key=key, value=value, headers=list(headers))
         if builder.record_count():
             landed.append(await self._send(builder, topic, partition))
         return landed

@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from faust.transport.consumer import ensure_TP
 from faust.transport.drivers import aiokafka as driver
 from faust.types.tuples import TP, ConsumerMessage
 
@@ -112,7 +113,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
             return
         for tp, records in fetched.items():
             if records:
-                self._waiting.setdefault(driver.ensure_TP(tp), []).extend(records)
+                self._waiting.setdefault(ensure_TP(tp), []).extend(records)
         idle = not fetched
         for message in self._admitted(active or set(), generation):
             idle = False

@@ -1,0 +1,224 @@
+"""A deployment of our own on a real broker: its topics, a log loaded into the raw ones, workers as processes, and what they wrote."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import GroupCoordinatorNotAvailableError
+
+from pipeline.live.app import group
+from pipeline.live.outbox import Outbox, Outgoing
+from pipeline.settings import Settings
+from pipeline.wire.log import LogRecord
+from pipeline.wire.topics import TOPICS
+
+ROOT = Path(__file__).parents[2]
+KEY = "d1=" + "5a" * 32
+INPUT = {"ingest": [t for t, spec in TOPICS.items() if spec.direction == "in"], "route": ["lines"], "detect": ["events"]}
+
+
+class Kept(NamedTuple):
+    """A record as read back."""
+
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...]
+
+
+class Deployment:
+    """Topics under a prefix of their own, and the workers that run on them."""
+
+    def __init__(self, bootstrap: str, prefix: str, partitions: int = 4, feeds: Iterable[str] = INPUT["ingest"], **settings: Any) -> None:
+        self.bootstrap, self.prefix, self.partitions = bootstrap, prefix, partitions
+        self.feeds = list(feeds)
+        self.environment = {
+            "OFFHOOK_BROKERS": bootstrap,
+            "OFFHOOK_PREFIX": prefix,
+            "OFFHOOK_PSEUDONYM_KEY": KEY,
+            "OFFHOOK_TRUST_CREATE_TIME": "true",
+            "OFFHOOK_SESSION_TIMEOUT_S": "6",
+            "OFFHOOK_HTTP_PORT": "0",
+            "OFFHOOK_LOG_LEVEL": "info",
+            "OFFHOOK_JSON_LOGS": "false",
+        } | {f"OFFHOOK_{name.upper()}": str(value) for name, value in settings.items()}
+        self.workers: list[subprocess.Popen[bytes]] = []
+
+    @property
+    def settings(self) -> Settings:
+        """The settings the workers run with."""
+        return Settings.from_env(self.environment)
+
+    def create(self, log_append_time: bool = False) -> None:
+        """Make the topics. By default the records of a simulated log keep their time of arrival."""
+        asyncio.run(self._create("LogAppendTime" if log_append_time else "CreateTime"))
+
+    async def _create(self, stamp: str) -> None:
+        async with _Admin(self.bootstrap) as admin:
+            wanted = [spec for spec in TOPICS.values() if spec.direction != "in" or spec.name in self.feeds]
+            new = []
+            for spec in wanted:
+                config = {"message.timestamp.type": stamp if spec.direction == "in" else "CreateTime", "retention.ms": "-1"}
+                if spec.name.endswith("-state"):
+                    config |= {"cleanup.policy": "compact", "segment.ms": "2000", "min.cleanable.dirty.ratio": "0.01"}
+                new.append(NewTopic(self.prefix + spec.name, self.partitions, 1, topic_configs=config))
+            await admin.create_topics(new)
+
+    def load(self, records: Iterable[LogRecord]) -> int:
+        """Append the raw records of a log to their topics, with their times of arrival; returns how many."""
+        return asyncio.run(self._load(records))
+
+    async def _load(self, records: Iterable[LogRecord]) -> int:
+        producer = AIOKafkaProducer(bootstrap_servers=self.bootstrap, enable_idempotence=True, max_batch_size=1 << 19)
+        await producer.start()
+        builders: dict[tuple[str, int], Any] = {}
+        count = 0
+        try:
+            for record in records:
+                at = (self.prefix + record.topic, record.partition % self.partitions)
+                builder = builders.get(at)
+                if builder is None:
+                    builder = builders[at] = producer.create_batch()
+                kept = {"key": record.key, "value": record.value, "headers": list(record.headers)}
+                if builder.append(timestamp=record.ts, **kept) is None:
+                    await (await producer.send_batch(builder, at[0], partition=at[1]))
+                    builder = builders[at] = producer.create_batch()
+                    builder.append(timestamp=record.ts, **kept)
+                count += 1
+            for (topic, partition), builder in builders.items():
+                await (await producer.send_batch(builder, topic, partition=partition))
+        finally:
+            await producer.stop()
+        return count
+
+    def start(self, stages: str, **settings: Any) -> "subprocess.Popen[bytes]":
+        """Start a worker; its log goes to standard error, which pytest shows when a test fails."""
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("OFFHOOK_")} | self.environment
+        environment |= {f"OFFHOOK_{name.upper()}": str(value) for name, value in settings.items()}
+        command = [sys.executable, "-m", "pipeline", "worker", "--stages", stages]
+        worker = subprocess.Popen(command, env=environment, cwd=ROOT, start_new_session=True)
+        self.workers.append(worker)
+        return worker
+
+    def stop(self, worker: "subprocess.Popen[bytes]", within_s: float = 30) -> int:
+        """End a worker gracefully; returns its exit code."""
+        worker.send_signal(signal.SIGTERM)
+        return worker.wait(within_s)
+
+    def close(self) -> None:
+        """End what is still running, children included."""
+        for worker in self.workers:
+            if worker.poll() is None:
+                os.killpg(worker.pid, signal.SIGKILL)
+                worker.wait(10)
+
+    def settled(self, stages: Sequence[str] = ("ingest", "route", "detect"), within_s: float = 60) -> float:
+        """Wait until the stages have committed all that there is to read, twice in a row; returns the seconds it took.
+
+        Beats go on for ever, so ``events`` counts as settled up to the end it had when its writers were.
+        """
+        return asyncio.run(self._settled(stages, within_s))
+
+    async def _settled(self, stages: Sequence[str], within_s: float) -> float:
+        started = time.monotonic()
+        async with _Admin(self.bootstrap) as admin, _Reader(self.bootstrap) as reader:
+            for stage in stages:
+                topics = [t for t in INPUT[stage] if stage != "ingest" or t in self.feeds]
+                places = [TopicPartition(self.prefix + t, p) for t in topics for p in range(self.partitions)]
+                ends = await reader.end_offsets(places)
+                while True:
+                    try:
+                        committed = await admin.list_consumer_group_offsets(group(self.settings, stage))
+                    except GroupCoordinatorNotAvailableError:  # the broker has just started
+                        committed = {}
+                    behind = {tp: end for tp, end in ends.items() if end and (tp not in committed or committed[tp].offset < end)}
+                    if not behind:
+                        break
+                    for worker in self.workers:
+                        if worker.poll() not in (None, 0, -signal.SIGKILL, -signal.SIGTERM):
+                            raise AssertionError(f"a worker ended with {worker.returncode}")
+                    if time.monotonic() - started > within_s:
+                        raise AssertionError(f"{stage} has not settled within {within_s} s: {behind}, committed {committed}")
+                    await asyncio.sleep(0.2)
+        return time.monotonic() - started
+
+    def read(self, topic: str) -> list[Kept]:
+        """Everything a topic holds, partition by partition."""
+        return asyncio.run(self._read(topic))
+
+    async def _read(self, topic: str) -> list[Kept]:
+        async with _Reader(self.bootstrap) as reader:
+            places = [TopicPartition(self.prefix + topic, p) for p in range(self.partitions)]
+            reader.assign(places)
+            ends = await reader.end_offsets(places)
+            await reader.seek_to_beginning(*places)
+            found = []
+            while any([await reader.position(tp) < end for tp, end in ends.items()]):
+                for records in (await reader.getmany(timeout_ms=500)).values():
+                    found += [
+                        Kept(r.partition, r.offset, r.timestamp, r.key, r.value, tuple(r.headers))
+                        for r in records
+                        if r.offset < ends[TopicPartition(r.topic, r.partition)]
+                    ]
+        return sorted(found, key=lambda k: (k.partition, k.offset))
+
+    def commit(self, stage: str, topic: str, offsets: dict[int, int]) -> None:
+        """Set the committed offsets of a stage's group, as an operator might, while no worker of it runs."""
+        asyncio.run(self._commit(stage, topic, offsets))
+
+    async def _commit(self, stage: str, topic: str, offsets: dict[int, int]) -> None:
+        consumer = AIOKafkaConsumer(bootstrap_servers=self.bootstrap, group_id=group(self.settings, stage), enable_auto_commit=False)
+        await consumer.start()
+        try:
+            places = {TopicPartition(self.prefix + topic, p): offset for p, offset in offsets.items()}
+            consumer.assign(list(places))
+            await consumer.commit(places)
+        finally:
+            await consumer.stop()
+
+    def append(self, topic: str, partition: int, records: Sequence[Outgoing]) -> None:
+        """Append records as they are."""
+
+        async def run() -> None:
+            async with Outbox({"bootstrap_servers": self.bootstrap}) as outbox:
+                await outbox.append(self.prefix + topic, partition, records)
+
+        asyncio.run(run())
+
+
+class _Admin:
+    def __init__(self, bootstrap: str) -> None:
+        self._bootstrap = bootstrap
+
+    async def __aenter__(self) -> Any:
+        self._client = AIOKafkaAdminClient(bootstrap_servers=self._bootstrap)
+        await self._client.start()
+        return self._client
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._client.close()
+
+
+class _Reader:
+    def __init__(self, bootstrap: str) -> None:
+        self._bootstrap = bootstrap
+
+    async def __aenter__(self) -> Any:
+        self._consumer = AIOKafkaConsumer(
+            bootstrap_servers=self._bootstrap, enable_auto_commit=False, auto_offset_reset="earliest", max_partition_fetch_bytes=4 << 20
+        )
+        await self._consumer.start()
+        return self._consumer
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._consumer.stop()
