@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from random import Random
 
+from pipeline.core.events import Direction, Purpose
 from pipeline.simulate.chance import weighted
 from pipeline.simulate.daily import afterwards, contact, plain_login, stranger
 from pipeline.simulate.identifiers import AGENTS, BANK, Device, Network, Peer, address, device, network, stranger_number, token
@@ -15,13 +16,13 @@ ABROAD = ("ES", "FR", "IT", "DK", "GR")
 
 def b1(scene: Scene, at: int) -> None:
     """The customer phones the bank, and the agent sends a code to be sure who is speaking."""
-    call = scene.call(at, BANK, direction="outbound", ring_ms=scene.seconds(2, 40), talk_ms=scene.seconds(200, 900))
-    assert call.answered_at is not None
-    purpose = weighted(scene.rng, (("device_binding", 1), ("payment", 1), ("password_reset", 1)))
-    code = scene.challenge(call.answered_at + scene.seconds(25, 120), None, purpose, agent=True, channel="sms")  # type: ignore[arg-type]
+    answered = at + scene.seconds(2, 40)
+    purpose: Purpose = weighted(scene.rng, (("device_binding", 1), ("payment", 1), ("password_reset", 1)))
+    code = scene.challenge(answered + scene.seconds(25, 120), None, purpose, agent=True, channel="sms")
     desk = Actor(Device("d-agent-desk", AGENTS[5]), Network(64506, "corporate", scene.customer.country, "203.0.113.10"))
-    scene.enter(code, code.delivered_at + scene.seconds(8, 35), desk if scene.chance(0.7) else scene.own())
-    code.call = call
+    entered = code.delivered_at + scene.seconds(8, 35)
+    scene.enter(code, entered, desk if scene.chance(0.7) else scene.own())
+    code.call = scene.call(at, BANK, direction="outbound", ring_ms=answered - at, talk_ms=entered - answered + scene.seconds(60, 600))
 
 
 def b2(scene: Scene, at: int) -> None:
@@ -45,15 +46,20 @@ def b3(scene: Scene, at: int) -> None:
 def b4(scene: Scene, at: int) -> None:
     """Somebody of the family logs in on a tablet while the owner reads the code out over the phone."""
     c, rng = scene.customer, scene.rng
-    relative = contact(rng, c.lines[0])
-    call = scene.call(at, relative, direction="inbound" if scene.chance(0.7) else "outbound", talk_ms=scene.seconds(150, 600))
-    assert call.answered_at is not None
     home = Network(c.home.asn, "residential", c.country, address(rng, "residential", c.home.asn))
     actor = Actor(device(rng, phone=False), c.home if scene.chance(0.6) else home)
-    now = call.answered_at + scene.seconds(20, 90)
+    _dictated(scene, at, actor, contact(rng, c.lines[0]))
+
+
+def _dictated(scene: Scene, at: int, actor: Actor, helper: Peer) -> None:
+    answered = at + scene.seconds(3, 14)
+    now = answered + scene.seconds(20, 90)
     code = scene.challenge(now + scene.seconds(0.3, 2), scene.login(now, actor), channel="sms")
-    scene.enter(code, code.delivered_at + scene.seconds(9, 35), actor)
-    code.call = call
+    entered = code.delivered_at + scene.seconds(8, 35)
+    scene.enter(code, entered, actor)
+    direction: Direction = "inbound" if scene.chance(0.7) else "outbound"
+    talk = entered - answered + scene.seconds(20, 300)
+    code.call = scene.call(at, helper, direction=direction, ring_ms=answered - at, talk_ms=talk)
 
 
 def b5(scene: Scene, at: int) -> None:
@@ -126,13 +132,7 @@ def b11(scene: Scene, at: int) -> None:
     """The accountant logs in from a data centre, as every month, and the client dictates the code over the phone."""
     assert scene.customer.accountant is not None
     machine, where, adviser = scene.customer.accountant
-    actor = Actor(machine, where)
-    call = scene.call(
-        at - scene.seconds(5, 60), adviser, direction="inbound" if scene.chance(0.7) else "outbound", talk_ms=scene.seconds(120, 400)
-    )
-    code = scene.challenge(at + scene.seconds(0.3, 2), scene.login(at, actor), channel="sms")
-    scene.enter(code, code.delivered_at + scene.seconds(8, 30), actor)
-    code.call = call
+    _dictated(scene, at, Actor(machine, where), adviser)
 
 
 def b12(scene: Scene, at: int) -> None:

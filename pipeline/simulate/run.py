@@ -11,10 +11,12 @@ import orjson
 
 from pipeline.simulate.arrivals import REFUSED_AS, Arrivals
 from pipeline.simulate.attacker import campaigns
+from pipeline.simulate.attacks import ATTACKS
 from pipeline.simulate.chance import DAY, HOUR, derived
 from pipeline.simulate.days import Plan, Real, live_through
 from pipeline.simulate.family import FAMILIES, Family, FamilyName
 from pipeline.simulate.labels import labelled
+from pipeline.simulate.lookalikes import LOOKALIKES as LOOKALIKE_STORIES
 from pipeline.simulate.people import Household, household
 from pipeline.simulate.recorded import Recording
 from pipeline.simulate.scene import Diary
@@ -116,6 +118,8 @@ def simulate(
         raise ValueError("accounts, hours and partitions must be positive, history_days not negative")
     if start.tzinfo is None:
         raise ValueError("start needs an offset from UTC")
+    if stories is not None and (unknown := set(stories) - ATTACKS.keys() - LOOKALIKE_STORIES.keys()):
+        raise ValueError(f"no such story: {', '.join(sorted(unknown))}")
     live_from = int(start.timestamp() * 1000)
     end = live_from + int(hours * HOUR)
     recording = None if telephony is None else Recording(telephony)
