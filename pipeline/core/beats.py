@@ -113,35 +113,29 @@ class Clock:
     def _settle(self) -> None:
         """Find the time and the missing feeds from the marks."""
         state, feed_of = self.state, self._feed_of
-        heard: dict[str, list[int]] = {}  # feed -> partitions heard of, least mark, last record
+        partitions, suspended = state.partitions, state.suspended
+        count: dict[str, int] = {}
+        least: dict[str, Ms] = {}
+        last: dict[str, Ms] = {}
         for key, mark in state.marks.items():
-            feed, last = feed_of[key], mark.last or 0
-            have = heard.get(feed)
-            if have is None:
-                heard[feed] = [1, mark.read_to, last]
+            feed = feed_of[key]
+            if feed not in count:
+                count[feed], least[feed], last[feed] = 1, mark.read_to, mark.last or 0
                 continue
-            have[0] += 1
-            have[1] = min(have[1], mark.read_to)
-            have[2] = max(have[2], last)
-        whole = [
-            have[1] for feed, have in heard.items() if have[0] >= state.partitions.get(feed, 1) and feed not in state.suspended
-        ]  # feeds whose every partition has been heard of
-        bound = max(whole, default=0) - self._behind
-        for least in sorted(whole):
-            if least >= bound:
-                state.now = max(state.now, least)
-                break
+            count[feed] += 1
+            least[feed] = min(least[feed], mark.read_to)
+            last[feed] = max(last[feed], mark.last or 0)
+        whole = least  # feeds whose every partition has been heard of
+        if suspended or any(count[feed] < partitions.get(feed, 1) for feed in count):
+            whole = {f: t for f, t in least.items() if count[f] >= partitions.get(f, 1) and f not in suspended}
+        if whole:
+            bound = max(whole.values()) - self._behind
+            state.now = max(state.now, min(t for t in whole.values() if t >= bound))
+        else:
+            bound = 0
         silent = state.now - self._silent
-        missing: list[str] = []
-        for feed in FEEDS:
-            have = heard.get(feed)
-            if (
-                have is None
-                or not have[2]
-                or feed in state.suspended
-                or have[1] < bound
-                or have[0] < state.partitions.get(feed, 1)
-                or (have[2] < silent and feed not in QUIET_FEEDS)
-            ):
-                missing.append(feed)
-        self.missing = tuple(missing)
+        self.missing = tuple(
+            feed
+            for feed in FEEDS
+            if feed not in whole or whole[feed] < bound or not last[feed] or (last[feed] < silent and feed not in QUIET_FEEDS)
+        )

@@ -58,9 +58,9 @@ class Assessment(msgspec.Struct, frozen=True):
         return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
-def assess(episode: Episode, profile: Profile, policy: Policy, model: Model) -> Assessment:
+def assess(episode: Episode, profile: Profile, policy: Policy, model: Model, account_id: str) -> Assessment:
     """Assess an episode: features, rules, score, level and stage."""
-    features, call = features_module.extract(episode, profile, policy)
+    features, call = features_module.extract(episode, profile, policy, account_id)
     hits = rules_module.hits(features, policy)
     score = model.score(features, hits)
     thresholds = policy.thresholds

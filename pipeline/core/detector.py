@@ -144,7 +144,7 @@ class Detector:
 
     def _assess(self, t: Timeline, otp_id: str, now: Ms) -> Assessment | None:
         episode = build(t.recent, otp_id, now, self.policy.windows)
-        return None if episode is None else assess(episode, t.profile, self.policy, self.model)
+        return None if episode is None else assess(episode, t.profile, self.policy, self.model, t.account_id)
 
     def _reassess(self, t: Timeline, track: Track, now: Ms, out: list[Outcome], keep: bool = False, final: bool = False) -> None:
         """Assess a challenge and say what is new. ``keep``: a decision whatever the level; ``final``: one if it differs from the last."""

@@ -27,6 +27,7 @@ class Term(msgspec.Struct, frozen=True):
     text: str
     why: str
     value: Callable[[Features], float]
+    of_call: bool = False  # 0 when no call is live: not asked then
 
 
 class Score(msgspec.Struct, frozen=True):
@@ -59,15 +60,15 @@ def _slow_for_them(f: Features) -> float:
 
 TERMS: tuple[Term, ...] = (
     # --- the call
-    Term("stranger_call_live", 3.6, "a stranger's call is live", "0.15 % of codes have an answered stranger within 3 min (domain.md); nearly all voice attacks", _stranger_talking),
-    Term("call_near_code", 1.6, "the call came with the code", "the bot dials as the code goes out: within 2 min before, 3 after (domain.md T3)", _near_code),
-    Term("entered_right_after_answer", 0.7, "the code was entered within 90 s of the answer", "a bot's script takes 15 to 60 s (domain.md C8)", lambda f: _between(f.seconds_answer_to_entry, 3, 90) * _stranger_talking(f)),
-    Term("hangup_after_entry", 0.9, "the caller hung up right after the entry", "the bot has what it wanted (T5); chance calls end at any time", lambda f: _between(f.seconds_entry_to_hangup, 0, 15) * _stranger_talking(f)),
-    Term("weak_attestation", 0.7, "nobody vouches for the caller's number", "B, C or failed: robocalls carry it more often (C1)", lambda f: _is(f.caller_attestation in ("B", "C", "failed")) * _stranger_talking(f)),
-    Term("caller_claims_bank", 2.5, "the caller shows the bank's own number, but the bank is not calling", "spoofed official number (C2); the trunk does not confirm", lambda f: _is(f.caller_claims_bank) * _stranger_talking(f)),
-    Term("caller_withheld", 0.5, "the caller withheld the number", "seldom among wanted calls", lambda f: _is(f.caller_withheld) * _stranger_talking(f)),
-    Term("caller_voip", 0.5, "the caller uses an internet line", "campaigns dial from VoIP and CPaaS (C6)", lambda f: _is(f.caller_line == "voip") * _stranger_talking(f)),
-    Term("caller_abroad", 0.4, "the caller is abroad", "C7", lambda f: _is(f.caller_abroad) * _stranger_talking(f)),
+    Term("stranger_call_live", 3.6, "a stranger's call is live", "0.15 % of codes have an answered stranger within 3 min (domain.md); nearly all voice attacks", _stranger_talking, True),
+    Term("call_near_code", 1.6, "the call came with the code", "the bot dials as the code goes out: within 2 min before, 3 after (domain.md T3)", _near_code, True),
+    Term("entered_right_after_answer", 0.7, "the code was entered within 90 s of the answer", "a bot's script takes 15 to 60 s (domain.md C8)", lambda f: _between(f.seconds_answer_to_entry, 3, 90) * _stranger_talking(f), True),
+    Term("hangup_after_entry", 0.9, "the caller hung up right after the entry", "the bot has what it wanted (T5); chance calls end at any time", lambda f: _between(f.seconds_entry_to_hangup, 0, 15) * _stranger_talking(f), True),
+    Term("weak_attestation", 0.7, "nobody vouches for the caller's number", "B, C or failed: robocalls carry it more often (C1)", lambda f: _is(f.caller_attestation in ("B", "C", "failed")) * _stranger_talking(f), True),
+    Term("caller_claims_bank", 2.5, "the caller shows the bank's own number, but the bank is not calling", "spoofed official number (C2); the trunk does not confirm", lambda f: _is(f.caller_claims_bank) * _stranger_talking(f), True),
+    Term("caller_withheld", 0.5, "the caller withheld the number", "seldom among wanted calls", lambda f: _is(f.caller_withheld) * _stranger_talking(f), True),
+    Term("caller_voip", 0.5, "the caller uses an internet line", "campaigns dial from VoIP and CPaaS (C6)", lambda f: _is(f.caller_line == "voip") * _stranger_talking(f), True),
+    Term("caller_abroad", 0.4, "the caller is abroad", "C7", lambda f: _is(f.caller_abroad) * _stranger_talking(f), True),
     Term("repeated_ringing", 0.8, "the phone rang again and again", "repeated dialling (T9): up to 5 dials on 2 phones", lambda f: _is((f.missed_calls or 0) >= 2)),
     Term("stranger_text_before_call", 1.2, "a text from an unknown sender came before the call", "two-stage text (T10)", lambda f: _is(f.stranger_text_before_call)),
     Term("code_texted_out", 5.5, "a text went to a stranger who had texted first, before the entry", "the victim replies with the code (V5); hardly ever by chance", lambda f: _is(f.code_texted_out)),
@@ -75,7 +76,7 @@ TERMS: tuple[Term, ...] = (
     Term("new_device", 3.0, "the device is new", "4 % of benign codes, nearly all attacks (L1)", lambda f: _is(f.new_device)),
     Term("known_device", -1.6, "the device is known", "an aged device is rare among attacks (V12)", lambda f: _is(f.new_device is False)),
     Term("new_network", 1.6, "the network is new", "10 % of benign codes, 9 of 10 attacks (L2)", lambda f: _is(f.new_network)),
-    Term("known_network", -0.9, "the network is known", "residential proxies seldom hit the customer's own network", lambda f: _is(f.new_network is False)),
+    Term("known_network", -1.2, "the network is known", "residential proxies seldom hit the customer's own network", lambda f: _is(f.new_network is False)),
     Term("hosting_network", 2.0, "the login comes from a hosting or proxy network", "under 1 % of benign logins (L2)", lambda f: _is(f.network_kind in ("hosting", "proxy"))),
     Term("new_country", 1.0, "the country is new", "L3", lambda f: _is(f.new_country)),
     Term("new_user_agent", 0.5, "the browser or app is new", "L5; mostly said by the device already", lambda f: _is(f.new_user_agent)),
@@ -99,14 +100,16 @@ TERMS: tuple[Term, ...] = (
     Term("phone_changed", 1.5, "the phone on the account changed within seven days", "S5", lambda f: _between(f.hours_since_phone_change, 0, 168)),
     # --- after the entry
     Term("changed_after_entry", 1.8, "the account was changed right after the entry", "P1, within ten minutes", lambda f: _is(f.takeover_change)),
+    Term("device_bound_after_entry", 0.3, "a device was bound right after the entry", "P1; a customer's own new phone does so too (B3)", lambda f: _is(f.device_bound)),
     Term("money_moved", 0.5, "money was moved right after the entry", "P2", lambda f: _is(f.money_moved)),
     # --- evidence against
-    Term("bank_call", -5.0, "the bank itself is on the phone", "the trunk confirms the call (A1, B2)", lambda f: _is(f.caller_is_bank) * _is(f.call_live)),
+    Term("test_account", -20.0, "the account is the institution's own test", "B16: monitors and exercises have the perfect shape", lambda f: _is(f.test_account)),
+    Term("bank_call", -5.0, "the bank itself is on the phone", "the trunk confirms the call (A1, B2)", lambda f: _is(f.caller_is_bank) * _is(f.call_live), True),
     Term("agent_sent_code", -4.0, "an agent sent the code during a call", "A2, B1", lambda f: _is(f.agent_initiated)),
-    Term("contact_on_phone", -2.5, "a usual contact is on the phone", "C4: family reads codes out (B4)", lambda f: _is(f.call_live) * _is(f.caller_is_contact is True or (f.caller_never_seen is False and f.caller_is_contact is not False))),
-    Term("customer_called", -1.5, "the customer made the call", "C9", lambda f: _is(f.call_live) * _is(f.caller_inbound is False)),
-    Term("call_began_long_before", -2.0, "the call began long before the login", "B10: meetings, long talks", lambda f: _is(f.call_live) * _is((f.seconds_call_before_login or 0) > LONG_TALK_S)),
-    Term("call_in_app", -1.0, "the call runs inside an app", "C11: weak evidence", lambda f: _is(f.call_live) * _is(f.call_in_app)),
+    Term("contact_on_phone", -2.5, "a usual contact is on the phone", "C4: family reads codes out (B4)", lambda f: _is(f.call_live) * _is(f.caller_is_contact is True or (f.caller_never_seen is False and f.caller_is_contact is not False)), True),
+    Term("customer_called", -1.5, "the customer made the call", "C9", lambda f: _is(f.call_live) * _is(f.caller_inbound is False), True),
+    Term("call_began_long_before", -2.0, "the call began long before the login", "B10: meetings, long talks", lambda f: _is(f.call_live) * _is((f.seconds_call_before_login or 0) > LONG_TALK_S), True),
+    Term("call_in_app", -1.0, "the call runs inside an app", "C11: weak evidence", lambda f: _is(f.call_live) * _is(f.call_in_app), True),
     Term("autofill_on_known_device", -2.5, "the phone filled in the code itself, on a known device", "O7, B6", lambda f: _is(f.entry_method == "autofill" and f.new_device is False)),
     Term("roaming_fits_login", -1.0, "the phone roams where the login is", "S4, B5", lambda f: _is(f.roaming and f.login_far_from_line is False)),
 )  # fmt: skip
@@ -144,14 +147,17 @@ class Model:
         if unknown:
             raise ValueError(f"policy.weights: no such weight: {', '.join(unknown)}; `offhook policy show` lists them")
         self.weights = {**WEIGHTS, **policy.weights}
-        self._terms = tuple((t.name, self.weights[t.name], t.text, t.value) for t in TERMS if self.weights[t.name])
+        terms = [(t.name, self.weights[t.name], t.text, t.value) for t in TERMS if self.weights[t.name]]
+        of_call = {t.name for t in TERMS if t.of_call}
+        self._terms = tuple(terms)
+        self._terms_without_call = tuple(t for t in terms if t[0] not in of_call)
         self.id = f"m_hand{MODEL_VERSION}"
 
     def score(self, features: Features, rules: tuple[RuleHit, ...]) -> Score:
         """Score an episode. Contributions below 1e-9 are left out; the sum of all is the log-odds."""
         log_odds = self.weights["intercept"]
         reasons = [Reason("base_rate", log_odds, "one code in 10,000 is an attack")]
-        for name, weight, text, value in self._terms:
+        for name, weight, text, value in self._terms if features.call_live else self._terms_without_call:
             x = value(features)
             if x:
                 reasons.append(Reason(name, weight * x, text))

@@ -85,6 +85,7 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True)
     privacy: Privacy = Privacy()
     weights: dict[str, Annotated[float, Meta(ge=-20.0, le=20.0)]] = {}  # overrides of core.model.WEIGHTS, by name
     rules_off: frozenset[str] = frozenset()  # ids of rules that do not count
+    test_accounts: frozenset[str] = frozenset()  # the institution's own test accounts: assessed, never alerted (domain.md B16)
 
     def __post_init__(self) -> None:
         if self.thresholds.watch >= self.thresholds.alert:

@@ -44,13 +44,14 @@ class LineFact(msgspec.Struct, array_like=True, frozen=True, order=True):
 
 
 class LinkFact(msgspec.Struct, array_like=True, frozen=True):
-    """The last word on a line of the account, and how many accounts it serves."""
+    """The last word on a line of the account, and how many accounts it serves: as counted at the latest arrival."""
 
     occurred_at: Ms
     event_id: str
     arrived_at: Ms
     status: str
     accounts: int
+    counted_at: Ms
 
 
 class Lesson(msgspec.Struct, array_like=True, frozen=True):
@@ -192,13 +193,20 @@ def with_line_change(profile: Profile, event: LineChanged) -> Profile:
 
 
 def with_link(profile: Profile, event: LineLinked) -> Profile:
-    """Merge what is said of a line's accounts; the last word wins by (occurred_at, event_id)."""
+    """Merge what is said of a line: the last word wins by (occurred_at, event_id), the number of its accounts by arrival.
+
+    They differ: a link of last year that is told today changes the number today.
+    """
     have = profile.links.get(event.line)
-    if have is not None and (event.occurred_at, event.event_id) <= (have.occurred_at, have.event_id):
+    word: LineLinked | LinkFact = event
+    count = (event.arrived_at, event.accounts)
+    if have is not None:
+        if (event.occurred_at, event.event_id) <= (have.occurred_at, have.event_id):
+            word = have
+        count = max(count, (have.counted_at, have.accounts))
+    new = LinkFact(word.occurred_at, word.event_id, word.arrived_at, word.status, count[1], count[0])
+    if new == have:
         return profile
     merged = copied(profile)
-    merged.links = {
-        **profile.links,
-        event.line: LinkFact(event.occurred_at, event.event_id, event.arrived_at, event.status, event.accounts),
-    }
+    merged.links = {**profile.links, event.line: new}
     return merged

@@ -133,10 +133,10 @@ class Router:
             LineLinked(
                 event_id=_derived_id(event, who),
                 account_id=who,
-                occurred_at=event.occurred_at,
+                occurred_at=event.occurred_at if who == account else state.links[who].occurred_at,
                 arrived_at=event.arrived_at,
                 line=event.line,
-                status=event.status if who == account else "learned",
+                status=event.status if who == account else state.links[who].status,
                 accounts=len(after),
             )
             for who in sorted(told)

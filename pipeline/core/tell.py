@@ -26,6 +26,8 @@ def finding_of(
 ) -> Finding | None:
     """The finding to send now, or None: created or updated at level alert, closed when an open one is below it."""
     old = track.finding
+    if _is_disposed(old):
+        return None
     if a.level != "alert":
         return closing(old, _withdrawn(a), 0, max(time, old.time)) if old is not None and track.open else None
     part_of = old.part_of if old is not None and track.open else _pages(t, track, incident)
@@ -56,8 +58,9 @@ def _pages(t: Timeline, track: Track, incident: str) -> str | None:
 
 
 def hold_of(t: Timeline, track: Track, level: str, now: Ms) -> tuple[Track, Hold | HoldEnded | None]:
-    """Set or end the hold: it stands while the challenge is at level alert, unused and not expired."""
-    wanted = track.expires_at if level == "alert" and not track.used and now < track.expires_at else None
+    """Set or end the hold: it stands while the challenge is at level alert, unused, not expired and not disposed of."""
+    stands = level == "alert" and not track.used and now < track.expires_at and not _is_disposed(track.finding)
+    wanted = track.expires_at if stands else None
     if wanted == track.hold_until:
         return track, None
     track = replace(track, hold_until=wanted)
@@ -93,6 +96,11 @@ def disposed(finding: Finding, event: Disposed) -> Finding:
     """The finding closed by what case management found out."""
     because = f"case management: {event.verdict.replace('_', ' ')} ({event.source})"
     return closing(finding, because, alert.VERDICTS[event.verdict], max(finding.time, event.arrived_at))
+
+
+def _is_disposed(finding: Finding | None) -> bool:
+    """Whether case management has closed it: then no later evidence opens it again."""
+    return finding is not None and finding.activity == "close" and finding.verdict_id != 0
 
 
 def names(event: Disposed, otp_id: str, session_id: str | None, finding: Finding | None) -> bool:

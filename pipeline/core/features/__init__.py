@@ -12,10 +12,11 @@ from pipeline.core.profile import DAY_MS, HOUR_MS, Profile, Seen
 
 __all__ = ["FIELDS", "LONG_TALK_S", "Features", "as_dict", "extract"]
 
+TAKEOVER_CHANGES = ("payee_added", "password_changed", "phone_changed", "email_changed", "notifications_off")
 LEAST_HISTORY_MS = 3 * DAY_MS  # before that, daily rates say nothing
 
 
-def extract(episode: Episode, profile: Profile, policy: Policy) -> tuple[Features, CallSeen | None]:
+def extract(episode: Episode, profile: Profile, policy: Policy, account_id: str) -> tuple[Features, CallSeen | None]:
     """Compute the features of an episode, and the call they speak of. About 60 us."""
     e, windows = episode, policy.windows
     challenge, entry, login = e.challenge, e.entry, e.login
@@ -89,8 +90,10 @@ def extract(episode: Episode, profile: Profile, policy: Policy) -> tuple[Feature
         if observed:
             f["calls_usual_per_day"] = profile.calls / days
     f["changes_after"] = len(e.changes)
-    f["takeover_change"] = any(c.change != "transfer" for c in e.changes)
+    f["takeover_change"] = any(c.change in TAKEOVER_CHANGES for c in e.changes)
+    f["device_bound"] = any(c.change == "device_bound" for c in e.changes)
     f["money_moved"] = any(c.change == "transfer" for c in e.changes)
+    f["test_account"] = account_id in policy.test_accounts
     f["unexplained_call"] = unexplained(f)
     return Features(**f), call  # type: ignore[arg-type]
 

@@ -84,9 +84,11 @@ class Features(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     bank_called: bool | None = None  # A1: a call of the institution itself ended, or is live, within 10 minutes of the code
     calls_usual_per_day: float | None = None  # A4
     logins_usual_per_day: float | None = None  # A4
+    test_account: bool = False  # B16: the policy names it
     # after the entry
     changes_after: int = 0  # P1: changes by the session in the ten minutes after
-    takeover_change: bool = False  # P1: payee, phone, email, password, device or notifications
+    takeover_change: bool = False  # P1: payee, phone, email, password or notifications
+    device_bound: bool = False  # P1: a device was bound, which a customer's own new phone does too (B3)
     money_moved: bool = False  # P2
 
 
