@@ -89,7 +89,7 @@ class Replay:
 
         Raises BadRecord (``strict`` only), DeadLetterFlood and MixedLog; what was written until then stays, without a summary.
         """
-        with _few_collections():
+        with few_collections():
             return self._run(records, progress)
 
     def _run(self, records: Iterable[LogRecord], progress: Progress | None) -> Summary:
@@ -271,7 +271,7 @@ class Replay:
 
 
 @contextmanager
-def _few_collections() -> Iterator[None]:
+def few_collections() -> Iterator[None]:
     """Look for reference cycles seldom: the values folded have none, and looking costs a fifth of the time."""
     before = gc.get_threshold()
     gc.set_threshold(_COLLECT_EVERY, 20, 20)
