@@ -120,7 +120,7 @@ def _title(a: Assessment) -> str:
         return "Attempt to take over the account with a one-time code"
     if f.code_texted_out:
         return "One-time code texted to a stranger"
-    if f.call_live and f.caller_is_bank is not True:
+    if f.unexplained_call:
         return (
             "One-time code read out to a caller"
             if f.entered and not f.refused
@@ -151,7 +151,7 @@ def _message(a: Assessment) -> str:
 def _kinds(a: Assessment) -> tuple[str, ...]:
     f = a.features
     kinds = ["account_takeover_attempt" if a.stage in ("before_entry", "near_miss") else "account_takeover"]
-    if f.call_live:
+    if f.unexplained_call:
         kinds.append("otp_relay_voice")
     if f.code_texted_out or (f.stranger_text_before_call and not f.call_live):
         kinds.append("otp_relay_text")
