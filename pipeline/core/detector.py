@@ -31,7 +31,7 @@ from pipeline.core.outcome import HoldEnded, Late, Outcome
 from pipeline.core.policy import Policy
 from pipeline.core.profile import DAY_MS, Profile, copied, seal, teach, with_line_change, with_link
 from pipeline.core.tell import Voice, disposed, finding_of, hold_of, names
-from pipeline.core.timeline import RecentEvent, Settled, Timeline, Track, inserted
+from pipeline.core.timeline import RecentEvent, Settled, Timeline, Track, encode, inserted
 
 VERSION = installed_version("offhook")
 replace = msgspec.structs.replace
@@ -88,9 +88,9 @@ class Detector:
         event_id = event.event_id
         for known in t.recent:
             if known.event_id == event_id:
-                if known != event:
-                    t.conflicts += 1
-                return
+                if not self._replaces(t, known, event):
+                    return
+                break
         t.recent = inserted(t.recent, event)
         if len(t.recent) > self.policy.bounds.recent_events:
             self._drop_one(t)
@@ -98,6 +98,15 @@ class Detector:
             self._track(t, event.otp_id)
         if t.tracks:
             self._reassess_touched(t, event, out)
+
+    def _replaces(self, t: Timeline, known: RecentEvent, event: RecentEvent) -> bool:
+        """A redelivery, or another content under the same id, which is counted. What arrived first stands, also when it is read last."""
+        if replace(known, arrived_at=event.arrived_at) != event:
+            t.conflicts += 1
+        if (event.arrived_at, encode(event)) >= (known.arrived_at, encode(known)):
+            return False
+        t.recent = tuple(e for e in t.recent if e is not known)
+        return True
 
     def _drop_one(self, t: Timeline) -> None:
         """The recent set is full: the oldest call or message goes, else the oldest event. Counted, and said on alerts."""

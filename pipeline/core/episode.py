@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import msgspec
 
 from pipeline.core.calls import CallSeen, join_calls, mark_deliveries
-from pipeline.core.events import AccountChanged, LoggedIn, MessageSeen, Ms, OtpDispatched, OtpEntered
+from pipeline.core.events import AccountChanged, LineAsked, LoggedIn, MessageSeen, Ms, OtpDispatched, OtpEntered
 from pipeline.core.policy import Windows
 from pipeline.core.timeline import RecentEvent
 
@@ -76,6 +76,7 @@ class Episode(msgspec.Struct):
     failed_logins: list[LoggedIn]
     other_logins: list[LoggedIn]
     calls: list[CallSeen]
+    asked: bool  # somebody could say whether the line was busy
     messages: list[MessageSeen]
     changes: list[AccountChanged]
     others: list[Challenge]  # challenges of the account in the hour before, in order
@@ -158,6 +159,7 @@ def build(recent: tuple[RecentEvent, ...], otp_id: str, now: Ms, windows: Window
         failed_logins=failed,
         other_logins=[e for e in passed if e is not login],
         calls=calls,
+        asked=any(type(e) is LineAsked and e.on_call is not None for e in near),
         messages=messages,
         changes=changes,
         others=others,

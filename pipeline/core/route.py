@@ -6,6 +6,7 @@ delivered when the link appears) and the last line change of each kind. What it 
 
 import hashlib
 from collections.abc import Iterator
+from typing import Literal
 
 import msgspec
 
@@ -34,7 +35,7 @@ class Link(msgspec.Struct, frozen=True, array_like=True):
 
     occurred_at: Ms
     event_id: str
-    status: str
+    status: Literal["linked", "unlinked", "learned"]
     dispatched_at: Ms  # last dispatch to the line, 0 if none
 
 
@@ -133,10 +134,10 @@ class Router:
             LineLinked(
                 event_id=_derived_id(event, who),
                 account_id=who,
-                occurred_at=event.occurred_at if who == account else state.links[who].occurred_at,
+                occurred_at=state.links[who].occurred_at,
                 arrived_at=event.arrived_at,
                 line=event.line,
-                status=event.status if who == account else state.links[who].status,
+                status=state.links[who].status,
                 accounts=len(after),
             )
             for who in sorted(told)

@@ -24,7 +24,7 @@ def extract(episode: Episode, profile: Profile, policy: Policy, account_id: str)
     first = challenge.sends[0] if challenge.sends else (challenge.receipts[0] if challenge.receipts else None)
 
     # --- calls and messages
-    observed = profile.telephony_at is not None or bool(e.calls)
+    observed = profile.telephony_at is not None or bool(e.calls) or e.asked
     f["telephony_known"] = observed
     call = suspect_call(e, profile, policy)
     if observed:
