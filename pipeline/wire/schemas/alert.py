@@ -129,7 +129,14 @@ def _metadata() -> JsonSchema:
 def _finding_info() -> JsonSchema:
     technique = record({"uid": {"type": "string", "pattern": r"^[FT][0-9]{4}(\.[0-9]{3})?$"}}, {"name": NAME})
     analytic = record(
-        {"name": NAME, "uid": NAME, "version": NAME, "type_id": const(4), "type": const("Learning (ML/DL)"), "state_id": const(1)}
+        {
+            "name": NAME,
+            "uid": NAME,
+            "version": NAME,
+            "type_id": {"enum": [3, 4]},
+            "type": {"enum": ["Statistical", "Learning (ML/DL)"]},
+            "state_id": const(1),
+        }
     )
     rule = record({"name": NAME, "uid": NAME, "version": NAME, "type_id": const(1), "type": const("Rule")})
     trait = record(
