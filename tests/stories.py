@@ -5,7 +5,7 @@ The keys are those of ``Story``, ``History`` and ``Expect`` below; tests/scenari
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import cache, cached_property
 from pathlib import Path
@@ -16,12 +16,12 @@ import yaml
 
 from pipeline.core.beats import BEAT_MS, BeatMaker
 from pipeline.core.errors import InvalidEvent
-from pipeline.core.events import FEEDS, AnyEvent, Feed, LineEvent, Ms
-from pipeline.core.outcome import Decision, Finding, Level, Outcome, Stage
+from pipeline.core.events import FEEDS, AnyEvent, Feed, Ms
+from pipeline.core.outcome import Finding, Level, Outcome, Stage
 from pipeline.core.partition import Partition
 from pipeline.core.policy import Policy, policy_from
 from pipeline.core.route import Router
-from pipeline.wire.ingest import Addressed, Ingest
+from pipeline.wire.ingest import Ingest
 from pipeline.wire.log import LogRecord
 from pipeline.wire.pseudonym import Pseudonyms
 from pipeline.wire.records import RECORDS
@@ -259,26 +259,22 @@ def _fields(topic: Feed) -> frozenset[str]:
 # --- through the stages
 
 
-def addressed(story: Story) -> Iterator[tuple[LogRecord, list[Addressed] | InvalidEvent]]:
-    """The first stage: each raw record with what it says."""
-    for record in story.log:
-        try:
-            yield record, story.ingest_at(record.ts).read(record.topic, record.value, record.ts)
-        except InvalidEvent as e:
-            yield record, e
-
-
 def play(story: Story) -> Run:
-    """Run a story through ingest, route and detect, with beats, and let time go on until all is settled."""
-    run = Run([], [], Partition(story.rules), Counter())
-    router, beats = Router(story.rules), BeatMaker(dict.fromkeys(FEEDS, 1))
+    """Run a story through the stages."""
+    return run(story.log, story.ingest_at, story.rules)
+
+
+def run(log: Iterable[LogRecord], ingest_at: Callable[[Ms], Ingest], policy: Policy) -> Run:
+    """Run raw records through ingest, route and detect, with beats, and let time go on until all is settled."""
+    ran = Run([], [], Partition(policy), Counter())
+    router, beats = Router(policy), BeatMaker(dict.fromkeys(FEEDS, 1))
     arrivals: dict[Feed, Ms] = {}
     lines, next_beat, now = 0, 0, 0
 
     def fold(event: AnyEvent) -> None:
-        offset = len(run.events)
-        run.events.append(event)
-        run.said.extend((offset, outcome) for outcome in run.partition.fold(offset, event))
+        offset = len(ran.events)
+        ran.events.append(event)
+        ran.said.extend((offset, outcome) for outcome in ran.partition.fold(offset, event))
 
     def beat(at: Ms, read_to: Ms) -> None:
         for feed, last in arrivals.items():
@@ -289,14 +285,16 @@ def play(story: Story) -> Run:
         if due is not None:
             fold(due)
 
-    for record, read in addressed(story):
-        now = record.ts
+    for record in log:
+        now = max(now, record.ts)
         if now >= next_beat:
             beat(now, now - 1)
             next_beat = now + BEAT_MS
-        arrivals[record.topic] = now  # type: ignore[index]  # stories name feeds
-        if isinstance(read, InvalidEvent):
-            run.refused[read.reason] += 1
+        arrivals[record.topic] = now  # type: ignore[index]  # the topics are the feeds
+        try:
+            read = ingest_at(record.ts).read(record.topic, record.value, record.ts)
+        except InvalidEvent as e:
+            ran.refused[e.reason] += 1
             continue
         for topic, _, event in read:
             if topic == "events":
@@ -305,11 +303,11 @@ def play(story: Story) -> Run:
             for routed in router.fold(lines, event):  # type: ignore[arg-type]  # as above
                 fold(routed)
             lines += 1
-    alive = [feed for feed, last in arrivals.items() if last > now - 1000 * story.rules.feeds.silent_s]
-    for at in drain(now, story.rules):
+    alive = [feed for feed, last in arrivals.items() if last > now - 1000 * policy.feeds.silent_s]
+    for at in drain(now, policy):
         arrivals.update(dict.fromkeys(alive, at))
         beat(at, at)
-    return run
+    return ran
 
 
 def drain(now: Ms, policy: Policy) -> range:
@@ -328,16 +326,6 @@ def played(name: str) -> Run:
 # --- what was said
 
 
-def decisions(said: list[Outcome]) -> dict[str, Decision]:
-    """The last decision of each challenge, by account and otp_id."""
-    return {f"{d.account_id}|{d.otp_id}": d for d in said if isinstance(d, Decision)}
-
-
 def findings(said: list[Outcome], otp_id: str) -> list[Finding]:
     """All findings of a challenge, in order."""
     return [f for f in said if isinstance(f, Finding) and f.otp_id == otp_id]
-
-
-def line_events(story: Story) -> list[LineEvent]:
-    """The records of ``lines`` that a story makes."""
-    return [a.event for _, read in addressed(story) if not isinstance(read, InvalidEvent) for a in read if a.topic == "lines"]  # type: ignore[misc]
