@@ -2,6 +2,7 @@
 
 from random import Random
 
+from pipeline.core.events import Purpose
 from pipeline.simulate.chance import DAY, LOGINS, MINUTE, SECOND, WAKING, clock, poisson, weighted
 from pipeline.simulate.facts import Call, Challenge, Text
 from pipeline.simulate.family import Family
@@ -16,6 +17,12 @@ def plain_login(scene: Scene, at: int, actor: Actor | None = None, *, asks_code:
     session: str | None = None
     if scene.chance(0.06):
         session = scene.login(at - scene.seconds(5, 25), actor, "failed")
+    if asks_code and scene.chance(scene.family.people.resets_password):
+        session = scene.login(at, actor, flow="password_reset", session=session)
+        challenge = scene.challenge(at + scene.seconds(0.2, 2.0), session, "password_reset")
+        if scene.enters_own_code(challenge, actor) and challenge.entered_at is not None:
+            scene.changed(challenge.entered_at + scene.seconds(8, 60), session, "password_changed")
+        return challenge
     session = scene.login(at, actor, session=session)
     if not asks_code:
         return None
@@ -38,8 +45,9 @@ def afterwards(scene: Scene, at: int, session: str | None) -> None:
 
 
 def payment_code(scene: Scene, at: int) -> Challenge:
-    """Plain: a card payment in a shop's page asks for a code; the bank sees no login."""
-    challenge = scene.challenge(at, None, "payment")
+    """Plain: a card payment in a shop's page asks for a code, or a wallet does; the bank sees no login."""
+    purpose: Purpose = weighted(scene.rng, (("payment", 0.88), ("wallet_provisioning", 0.07), ("device_binding", 0.05)))
+    challenge = scene.challenge(at, None, purpose)
     scene.enters_own_code(challenge, scene.own())
     return challenge
 
@@ -150,7 +158,12 @@ def arrive_in_world(scene: Scene, begin: int, rng: Random) -> None:
         if rng.random() < 0.95:  # the others are learned from where codes go
             scene.linked(begin - int(rng.uniform(30, 900) * DAY), line, begin + int(rng.random() * 60_000))
     if rng.random() < 0.2:
-        scene.line_changed(begin - int(rng.uniform(15, 390) * DAY), "sim_swapped", told_at=begin + MINUTE + int(rng.random() * 60_000))
+        scene.line_changed(begin - int(rng.uniform(0.5, 390) * DAY), "sim_swapped", told_at=begin + MINUTE + int(rng.random() * 60_000))
+    if rng.random() < 0.015:
+        forwarded = int(rng.uniform(0.2, 30) * DAY)
+        scene.line_changed(begin - forwarded, "forwarding_on", told_at=begin + MINUTE)
+        if rng.random() < 0.7:
+            scene.line_changed(begin - int(forwarded * rng.random()), "forwarding_off", told_at=begin + MINUTE)
     if "forwards_calls" in c.traits:
         scene.line_changed(begin - int(rng.uniform(40, 380) * DAY), "forwarding_on", told_at=begin + MINUTE + int(rng.random() * 60_000))
 

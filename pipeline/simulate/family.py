@@ -34,6 +34,10 @@ class People(msgspec.Struct, frozen=True, kw_only=True):
     older: float = 0.15  # share of customers who are slower
     autofill: float = 0.3
     voice_codes: float = 0.05
+    new_device: float = 0.025  # of logins: another phone, browser, or an emptied one
+    forgets_devices: float = 0.03  # of customers look like a new device every time
+    other_network: float = 0.07  # of logins: a friend's, a cafe's, a hotel's, or a VPN
+    resets_password: float = 0.015  # of logins
     valid_s: tuple[int, ...] = (300, 600)
 
 
@@ -93,6 +97,10 @@ FAMILIES: dict[FamilyName, Family] = {
             older=0.22,
             autofill=0.2,
             voice_codes=0.08,
+            new_device=0.04,
+            forgets_devices=0.045,
+            other_network=0.11,
+            resets_password=0.025,
         ),
         attackers=Attackers(
             start=Span(0.5, 75.0),

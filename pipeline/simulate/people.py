@@ -53,6 +53,7 @@ class Customer(msgspec.Struct, frozen=True):
     names_sender: bool  # the gateway tells what the customer's phone shows
     logins: float  # a day
     is_new: bool  # no history
+    forgets_devices: bool  # every login looks like a new device
     valid_s: int
     accountant: tuple[Device, Network, Peer] | None
 
@@ -114,7 +115,7 @@ def _customer(
     while len(devices) < 3 and rng.random() < 0.4:
         devices.append(device(rng, phone=False))
     slower = 2.2 if older else 0.85 if segment == "younger" else 1.0
-    logins = 6.0 if "tester" in traits else min(6.0, p.logins.draw(rng))
+    logins = 3.0 if "tester" in traits else min(6.0, p.logins.draw(rng))
     channel: Literal["sms", "voice", "push", "totp"] = (
         "voice" if "voice_codes" in traits else weighted(rng, (("sms", 0.88), ("push", 0.07), ("totp", 0.05)))
     )
@@ -137,6 +138,7 @@ def _customer(
         names_sender=rng.random() < 0.88,
         logins=logins,
         is_new=rng.random() < 0.03,
+        forgets_devices=rng.random() < p.forgets_devices,
         valid_s=p.valid_s[rng.randrange(len(p.valid_s))],
         accountant=((device(rng, phone=False), network(rng, "hosting", country), lines[0].circle[0]) if "accountant" in traits else None),
     )
@@ -148,7 +150,7 @@ def _traits(rng: Random, family: Family) -> frozenset[Trait]:
         return frozenset(("accountant",))
     if u < 0.05:
         return frozenset(("forwards_calls", "works_for_a_company"))
-    if u < 0.053:
+    if u < 0.0515:
         return frozenset(("tester",))
     return frozenset(("voice_codes",)) if rng.random() < family.people.voice_codes else frozenset()
 

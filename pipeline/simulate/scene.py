@@ -5,9 +5,9 @@ from typing import Literal
 
 import msgspec
 
+from pipeline.core.events import AsnKind, Direction, LineChange, Purpose
 from pipeline.core.events import Change as ChangeKind
-from pipeline.core.events import Direction, LineChange, Purpose
-from pipeline.simulate.chance import HOUR, MINUTE, SECOND, Spread
+from pipeline.simulate.chance import HOUR, MINUTE, SECOND, Spread, weighted
 from pipeline.simulate.facts import (
     Backlog,
     Call,
@@ -24,11 +24,18 @@ from pipeline.simulate.facts import (
     Text,
 )
 from pipeline.simulate.family import Family
-from pipeline.simulate.identifiers import BANK_ROBOT, BANK_SENDER, Device, Network, Peer, token
+from pipeline.simulate.identifiers import AGENTS, BANK_ROBOT, BANK_SENDER, Device, Network, Peer, token
+from pipeline.simulate.identifiers import network as made_network
 from pipeline.simulate.people import Customer, Household, Line
 
 SLOW = Spread(130.0, 0.6)  # seconds, of a delivery that takes more than a minute
 Method = Literal["typed", "pasted", "autofill"]
+
+
+def other_network(rng: Random, country: str) -> Network:
+    """Return a network that is nobody's usual one: a friend's or a cafe's, an office's, a VPN's."""
+    kind: AsnKind = weighted(rng, (("residential", 0.55), ("mobile", 0.1), ("corporate", 0.13), ("hosting", 0.12), ("proxy", 0.1)))
+    return made_network(rng, kind, country)
 
 
 class Actor(msgspec.Struct, frozen=True, gc=False):
@@ -66,12 +73,17 @@ class Scene:
         self.challenges: list[Challenge] = []
 
     def own(self) -> Actor:
-        """Return the customer on a usual device and network."""
-        rng, c = self.rng, self.customer
+        """Return the customer at a keyboard: mostly a usual device on a usual network, now and then neither."""
+        rng, c, p = self.rng, self.customer, self.family.people
         u = rng.random()
         network = c.home if u < 0.6 else c.mobile if u < 0.87 or c.work is None else c.work
+        if rng.random() < p.other_network:
+            network = other_network(rng, c.country)
         devices = c.devices
-        return Actor(devices[0] if len(devices) == 1 or rng.random() < 0.7 else devices[rng.randrange(1, len(devices))], network)
+        device = devices[0] if len(devices) == 1 or rng.random() < 0.7 else devices[rng.randrange(1, len(devices))]
+        if c.forgets_devices or rng.random() < p.new_device:
+            device = Device(token(rng, "d"), device.user_agent if rng.random() < 0.7 else AGENTS[rng.randrange(len(AGENTS))])
+        return Actor(device, network)
 
     def login(
         self,

@@ -30,4 +30,4 @@ def stories(make_world: Maker) -> World:
 @pytest.fixture(scope="session")
 def ordinary(make_world: Maker) -> World:
     """Ordinary days only."""
-    return make_world(seed=5, accounts=3000, hours=24, prior=0.0, lookalikes=0.0, coverage=1.0, history_days=2)
+    return make_world(seed=5, accounts=2500, hours=24, prior=0.0, lookalikes=0.0, coverage=1.0, history_days=0)

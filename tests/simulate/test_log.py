@@ -22,7 +22,7 @@ pytestmark = pytest.mark.timeout(240)
 @pytest.fixture(scope="module")
 def noisy(tmp_path_factory: pytest.TempPathFactory) -> tuple[Summary, list[LogRecord]]:
     out = tmp_path_factory.mktemp("noisy")
-    summary = simulate(2, 1500, 10, out, prior=0.1, lookalikes=0.2, history_days=3)
+    summary = simulate(2, 1500, 10, out, prior=0.1, lookalikes=0.2, history_days=0)
     return summary, list(read_log(out / summary.log))
 
 

@@ -101,7 +101,7 @@ def test_b12_forwarded_since_long_ago(stories: World) -> None:
 
 
 def test_b13_calls_come_late_and_out_of_order(make_world: Maker) -> None:
-    world = make_world(accounts=600, hours=10, prior=0.0, lookalikes=0.9, stories=["B13"], noise=True, coverage=1.0, history_days=1)
+    world = make_world(accounts=600, hours=10, prior=0.0, lookalikes=0.9, stories=["B13"], noise=True, coverage=1.0, history_days=0)
     live = [b for b in world.by_topic["telephony"] if b["at"] >= world.summary.live_from and b["type"] == "call"]
     delays = [b["arrived_at"] - b["at"] for b in live]
     assert len(world.live(story="B13")) > 50

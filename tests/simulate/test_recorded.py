@@ -1,6 +1,7 @@
 """A recording of real calls takes the place of simulated telephony, in the layout of the Copenhagen Networks Study."""
 
 import os
+from collections import Counter
 from pathlib import Path
 
 import orjson
@@ -35,9 +36,8 @@ def test_both_ends_see_the_call(small: Path, tmp_path: Path) -> None:
     assert world.summary.accounts == 3
     assert world.summary.labels.keys() <= {"benign"}
     calls = [c for phone in world.calls.values() for c in phone if not c.get("peer_is_bank")]
-    assert sorted((c["direction"], c["states"][-1]) for c in calls) == [
-        ("inbound", "ended"), ("inbound", "ended"), ("inbound", "missed"), ("outbound", "ended"), ("outbound", "ended"), ("outbound", "missed"),
-    ]  # fmt: skip
+    ends = Counter((c["direction"], c["states"][-1]) for c in calls)
+    assert ends == {(direction, end): n for direction in ("inbound", "outbound") for end, n in (("ended", 2), ("missed", 1))}
     long = [c for c in calls if c["answered_at"] is not None and c["ended_at"] - c["answered_at"] == 120_000]
     assert {c["phone"] for c in long} == {c["peer"] for c in long}
     assert len({c["answered_at"] for c in long}) == 1

@@ -7,7 +7,7 @@ import pytest
 from tests.simulate.conftest import Maker
 from tests.simulate.world import World
 
-OPTIONS = {"seed": 6, "accounts": 900, "hours": 8, "prior": 0.4, "lookalikes": 0.4, "history_days": 2, "noise": True}
+OPTIONS = {"seed": 6, "accounts": 800, "hours": 8, "prior": 0.4, "lookalikes": 0.4, "history_days": 0, "noise": True}
 
 
 @pytest.fixture(scope="module")
