@@ -37,6 +37,7 @@ class Runner(Service):  # type: ignore[misc]  # mode carries no types that mypy 
         self._sources = frozenset(stage.sources)
         self._tasks: set[asyncio.Task[None]] = set()
         self._preparing: set[asyncio.Task[None]] = set()
+        self._ticking: asyncio.Task[None] | None = None
         self._failed = False
         app.transport = BatchTransport(app, stage.admission, self._assigned, self._drain)
         topic = app.topic(*stage.sources, key_type=None, value_type=None, key_serializer="raw", value_serializer="raw")
@@ -57,12 +58,14 @@ class Runner(Service):  # type: ignore[misc]  # mode carries no types that mypy 
         await self._outbox.__aenter__()
         await self._outbox.know(self.stage.targets)
         await self.stage.start(self._outbox, self)
+        self._ticking = asyncio.create_task(self._tick())
 
     async def on_stop(self) -> None:
         """End what is left; after a graceful stop there is nothing."""
-        for task in list(self._tasks):
+        left = [*self._tasks, *([self._ticking] if self._ticking is not None else [])]
+        for task in left:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*left, return_exceptions=True)
         await self.stage.stop()
         await self._outbox.__aexit__(None, None, None)
 
@@ -115,11 +118,10 @@ class Runner(Service):  # type: ignore[misc]  # mode carries no types that mypy 
             log.error("%s: ending the worker: %s: %s", self.stage.name, type(error).__name__, error)
             await self.app.crash(error)
 
-    @Service.task  # type: ignore[untyped-decorator]
     async def _tick(self) -> None:
         count = 0
         while not self.should_stop:
-            await self.sleep(TICK_S)
+            await asyncio.sleep(TICK_S)
             if self.app.rebalancing or not self.app.consumer.assignment():
                 continue
             try:

@@ -49,7 +49,7 @@ class Deployment:
             "OFFHOOK_TRUST_CREATE_TIME": "true",
             "OFFHOOK_SESSION_TIMEOUT_S": "6",
             "OFFHOOK_HTTP_PORT": "0",
-            "OFFHOOK_LOG_LEVEL": "info",
+            "OFFHOOK_LOG_LEVEL": "warning",
             "OFFHOOK_JSON_LOGS": "false",
         } | {f"OFFHOOK_{name.upper()}": str(value) for name, value in settings.items()}
         self.workers: list[subprocess.Popen[bytes]] = []
@@ -114,6 +114,14 @@ class Deployment:
         """End a worker gracefully; returns its exit code."""
         worker.send_signal(signal.SIGTERM)
         return worker.wait(within_s)
+
+    def finish(self, workers: "dict[str, subprocess.Popen[bytes]]", within_s: float = 60) -> None:
+        """Wait until all is read, end the workers gracefully, upstream first: what detect has folded is then all there is."""
+        self.settled(tuple(workers), within_s)
+        for stage in ("ingest", "route", "detect"):
+            if stage in workers:
+                self.settled((stage,), within_s)
+                assert self.stop(workers[stage]) == 0, f"{stage} did not end gracefully"
 
     def close(self) -> None:
         """End what is still running, children included."""
@@ -186,12 +194,18 @@ class Deployment:
         finally:
             await consumer.stop()
 
-    def append(self, topic: str, partition: int, records: Sequence[Outgoing]) -> None:
-        """Append records as they are."""
+    def append(self, topic: str, records: Iterable[Outgoing]) -> None:
+        """Append records to the partitions of their keys, one without a key to all of them."""
+        full = self.prefix + topic
 
         async def run() -> None:
             async with Outbox({"bootstrap_servers": self.bootstrap}) as outbox:
-                await outbox.append(self.prefix + topic, partition, records)
+                await outbox.know([full])
+                places: dict[tuple[str, int], list[Outgoing]] = {}
+                for record in records:
+                    for p in range(self.partitions) if record.key is None else [outbox.partition(full, record.key)]:
+                        places.setdefault((full, p), []).append(record)
+                await outbox.send(places)
 
         asyncio.run(run())
 
