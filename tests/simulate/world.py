@@ -29,8 +29,10 @@ class World:
         self.records: list[LogRecord] = list(read_log(out / summary.log))
         self.by_topic: dict[str, list[Body]] = defaultdict(list)
         for record in self.records:
-            with contextlib.suppress(ValueError, KeyError, TypeError):  # what noise broke, where noise is wanted
+            with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):  # what noise broke, where noise is wanted
                 body = orjson.loads(record.value or b"null")
+                if body["event_id"].endswith(".x"):  # the mark of what noise made up
+                    continue
                 body["at"] = ms(body["occurred_at"])
                 body["arrived_at"] = record.ts
                 self.by_topic[record.topic].append(body)
