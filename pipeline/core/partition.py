@@ -96,7 +96,8 @@ class Partition:
     def restore_clock(self, state: bytes) -> None:
         """Take the partition's state back."""
         self._clock = Clock(self._policy, msgspec.msgpack.decode(state, type=ClockState))
-        self.detector.missing = self._clock.missing
+        # Before the first beat nothing is said to be missing, restored or not (law 3).
+        self.detector.missing = self._clock.missing if self._clock.state.marks else ()
         self._settled = self._offset = self._clock.state.offset
 
     @property
@@ -125,4 +126,5 @@ class Partition:
         self._accounts.clear()
         self._heap.clear()
         self._clock = Clock(self._policy)
+        self.detector.missing = ()
         self._settled = self._offset = -1
