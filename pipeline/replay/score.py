@@ -125,10 +125,20 @@ def _story_order(name: str) -> tuple[int, str, int]:
 
 
 def score(truths: Iterable[Truth], cases: Iterable[Case]) -> Score:
-    """Join truth and cases by account and challenge, and count."""
-    by_challenge = {(case.account_id, case.otp_id): case for case in cases}
-    joined = {(t.account_id, t.otp_id): t for t in truths}
-    members = [(truth, by_challenge.get(challenge)) for challenge, truth in joined.items() if not truth.history]
+    """Join truth and cases of one run by account and challenge, and count."""
+    return pooled([(truths, cases)])
+
+
+def pooled(runs: Iterable[tuple[Iterable[Truth], Iterable[Case]]]) -> Score:
+    """Count over several runs, such as seeds: ids are joined within a run only."""
+    members: list[tuple[Truth, Case | None]] = []
+    in_history = unmatched = 0
+    for truths, cases in runs:
+        by_challenge = {(case.account_id, case.otp_id): case for case in cases}
+        joined = {(t.account_id, t.otp_id): t for t in truths}
+        members += [(truth, by_challenge.get(challenge)) for challenge, truth in joined.items() if not truth.history]
+        in_history += sum(truth.history and challenge in by_challenge for challenge, truth in joined.items())
+        unmatched += sum(challenge not in joined for challenge in by_challenge)
     by_label: dict[str, list[tuple[Truth, Case | None]]] = {"takeover": [], "attempt": [], "benign": []}
     by_story: dict[tuple[str, str], list[tuple[Truth, Case | None]]] = {}
     for member in members:
@@ -147,8 +157,8 @@ def score(truths: Iterable[Truth], cases: Iterable[Case]) -> Score:
             _group(story, label, by_story[story, label])
             for story, label in sorted(by_story, key=lambda k: (_story_order(k[0]), {"takeover": 0, "attempt": 1}.get(k[1], 2)))
         ),
-        in_history=sum(truth.history and challenge in by_challenge for challenge, truth in joined.items()),
-        unmatched=sum(challenge not in joined for challenge in by_challenge),
+        in_history=in_history,
+        unmatched=unmatched,
     )
 
 

@@ -1,0 +1,140 @@
+"""How well does the detector do on seeds it was not tuned on? `make figures`: every view a bank may have, pooled over seeds, with intervals.
+
+The same worlds are seen with all feeds, without telephony, with probe answers only and with the app's call state only; the difference
+is what the call is worth. Seeds below 1000 are for tuning, those here are not. Writes out/figures.json; the README's tables come from it.
+"""
+
+import argparse
+import json
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.core.policy import Policy
+from pipeline.replay.cases import read_cases
+from pipeline.replay.run import Replay
+from pipeline.replay.score import Group, Score, Truth, pooled, read_truth
+from pipeline.simulate.run import simulate
+from pipeline.wire.log import merge_logs
+from pipeline.wire.pseudonym import Pseudonyms
+
+VIEWS = ("full", "no-telephony", "probe", "app")
+HELD_OUT = range(9001, 9100)  # never used while weights, features or thresholds were chosen
+
+
+def run(seed: int, view: str, options: argparse.Namespace, family: str, prior: float) -> tuple[list[Truth], list[object]]:
+    """Simulate one seed, replay what this bank sees of it, and read back what was said."""
+    folder = Path(tempfile.mkdtemp(prefix="offhook-figures-"))
+    try:
+        world = simulate(
+            seed, options.accounts, options.hours, folder, prior=prior, feeds=view, family=family, history_days=options.history_days
+        )
+        truths = read_truth(folder / world.truth)
+        tests = frozenset(t.account_id for t in truths if t.story == "B16")  # a bank knows its own test accounts
+        Replay(Policy(test_accounts=tests), Pseudonyms.for_demo(), folder / "said").run(merge_logs([folder / world.log]))
+        return truths, read_cases(folder / "said")
+    finally:
+        shutil.rmtree(folder)
+
+
+def said(group: Group) -> str:
+    """A share with its interval, as text."""
+    if not group.challenges:
+        return "-"
+    return f"{100 * (group.share or 0):.1f} % ({100 * group.low:.1f} to {100 * group.high:.1f})"
+
+
+def before(group: Group) -> str:
+    """The share of the takeovers that were alerted before the code was entered."""
+    return f"{100 * group.before_entry / group.challenges:.0f} %" if group.challenges else "-"
+
+
+def summary_table(scores: dict[str, Score]) -> Table:
+    """One row a view."""
+    table = Table(title="Held-out seeds, by what the bank sees")
+    for name in (
+        "view",
+        "takeovers",
+        "caught (95 %)",
+        "before the entry",
+        "with a call: caught",
+        "before",
+        "benign",
+        "false alarms per 10,000 (95 %)",
+    ):
+        table.add_column(name, justify="left" if name == "view" else "right")
+    for view, s in scores.items():
+        rate, low, high = s.false_alarms_per_10k
+        call = s.takeovers_with_call
+        table.add_row(
+            view,
+            str(s.takeovers.challenges),
+            said(s.takeovers),
+            before(s.takeovers),
+            said(call),
+            before(call),
+            f"{s.benign.challenges:,}",
+            f"{rate:.1f} ({low:.1f} to {high:.1f})",
+        )
+    return table
+
+
+def story_table(scores: dict[str, Score]) -> Table:
+    """One row a story: how many, and the share alerted in each view."""
+    table = Table(title="By story: share alerted (with all feeds: 95 % interval, and share alerted before the entry)")
+    for name in ("story", "truth", "challenges", *scores, "before"):
+        table.add_column(name, justify="left" if name in ("story", "truth") else "right")
+    full = scores["full"]
+    shares = {view: {(g.name, g.label): g for g in s.stories} for view, s in scores.items()}
+    for g in full.stories:
+        cells = []
+        for view in scores:
+            other = shares[view].get((g.name, g.label))
+            cells.append("-" if other is None else said(other) if view == "full" else f"{100 * (other.share or 0):.0f} %")
+        table.add_row(g.name, g.label, str(g.challenges), *cells, before(g) if g.label == "takeover" else "")
+    return table
+
+
+def main() -> int:
+    """Run every seed in every view, print the tables and write the JSON."""
+    parser = argparse.ArgumentParser(prog="make figures", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=4, help="how many held-out seeds (default 4)")
+    parser.add_argument("--first", type=int, default=HELD_OUT.start, help="the first seed")
+    parser.add_argument("--accounts", type=int, default=3000)
+    parser.add_argument("--hours", type=float, default=48.0)
+    parser.add_argument("--history-days", type=int, default=14)
+    parser.add_argument("--prior", type=float, default=0.02, help="attacks per honest challenge: enough of each variant to count")
+    parser.add_argument("--family", default="a", help="parameters of the world (b: another world)")
+    parser.add_argument("--views", default=",".join(VIEWS))
+    parser.add_argument("--out", type=Path, default=Path("out/figures.json"))
+    options = parser.parse_args()
+    console = Console(width=None if sys.stdout.isatty() else 150)
+    views = options.views.split(",")
+    runs: dict[str, list[tuple[list[Truth], list[object]]]] = {view: [] for view in views}
+    for n, seed in enumerate(range(options.first, options.first + options.seeds), 1):
+        for view in views:
+            started = time.perf_counter()
+            runs[view].append(run(seed, view, options, options.family, options.prior))
+            print(f"seed {n} of {options.seeds}, {view}: {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
+    scores = {view: pooled(each) for view, each in runs.items()}  # type: ignore[arg-type]
+    console.print(summary_table(scores))
+    console.print(story_table(scores))
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    record = {
+        "policy_id": Policy().id,
+        "parameters": {k: str(v) for k, v in vars(options).items()},
+        "views": {view: msgspec.to_builtins(s) for view, s in scores.items()},
+    }
+    options.out.write_text(json.dumps(record, indent=1, sort_keys=True))
+    console.print(f"written: {options.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
