@@ -120,7 +120,7 @@ def shuffled(events: list[AnyEvent], random: Random, slack: Ms) -> list[AnyEvent
     return [event for _, _, event in sorted(delivered, key=lambda d: d[:2])]
 
 
-def ends(said: list[Outcome], partition: Partition) -> tuple[dict[str, tuple[object, ...]], dict[str, Profile]]:
+def ends(said: list[Outcome], partition: Partition) -> tuple[dict[str, Decision], dict[str, Profile]]:
     """What everything comes to: the final assessment of each challenge, and each profile once all is sealed.
 
     A challenge without a decision is one that ended clear and unused.
@@ -135,7 +135,7 @@ def ends(said: list[Outcome], partition: Partition) -> tuple[dict[str, tuple[obj
         assert not timeline.tracks
         profiles[account] = msgspec.structs.replace(timeline.profile, revision=0)  # counts the steps that led here
     return {
-        key: (d.stage, d.level, round(d.probability, 6), d.incident_id)
+        key: msgspec.structs.replace(d, decision_id="", time=0, finding_uid=None)  # when it was said, and whether it was told
         for key, d in final.items()
         if not (d.level == "clear" and d.stage in ("before_entry", "near_miss"))
     }, profiles

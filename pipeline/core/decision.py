@@ -51,11 +51,10 @@ class Assessment(msgspec.Struct, frozen=True):
     level: Level
     stage: Stage
 
-    @property
-    def fingerprint(self) -> str:
-        """Changes when stage, level or probability (six digits) do."""
-        text = f"{self.stage}|{self.level}|{self.score.probability:.6f}"
-        return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+    def fingerprint(self, events: tuple[Evidence, ...]) -> str:
+        """Name what is concluded and what it rests on: changes when stage, level, a feature or the events do."""
+        parts = (self.stage, self.level, self.features, [e.event_id for e in events])
+        return hashlib.blake2b(msgspec.msgpack.encode(parts), digest_size=8).hexdigest()
 
 
 def assess(episode: Episode, profile: Profile, policy: Policy, model: Model, account_id: str) -> Assessment:
@@ -125,7 +124,7 @@ def decision(
     otp_id = assessment.episode.challenge.otp_id
     ids = tuple(x.event_id for x in events)
     return Decision(
-        decision_id=named("d_", account_id, otp_id, assessment.fingerprint, str(time), *ids),
+        decision_id=named("d_", account_id, otp_id, assessment.fingerprint(events), str(time)),
         account_id=account_id,
         otp_id=otp_id,
         incident_id=incident,

@@ -160,15 +160,15 @@ class Detector:
         a = self._assess(t, track.otp_id, now)
         if a is None:
             return
-        fingerprint = a.fingerprint
-        probability = a.score.probability
-        new = replace(track, level=a.level, probability=probability, seen=fingerprint, revision=t.profile.revision)
+        new = replace(track, level=a.level, probability=a.score.probability, seen="", revision=t.profile.revision)
         changed = a.level != track.level
         if final:
-            keep = fingerprint != track.said and (track.said != "" or a.level != "clear" or a.episode.used)
+            keep = track.said != "" or a.level != "clear" or a.episode.used
         if keep or changed or a.level == "alert" or track.open:
             events, time = evidence(a, t.profile)
             incident = incident_id(t.account_id, t.recent, track.otp_id, self.policy.windows)
+            fingerprint = a.fingerprint(events)
+            new = replace(new, seen=fingerprint)
             if (keep or changed) and fingerprint != track.said:
                 new = replace(new, said=fingerprint)
                 named = a.level == "alert" or track.finding is not None

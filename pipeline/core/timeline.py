@@ -37,7 +37,7 @@ class Track(msgspec.Struct, array_like=True, frozen=True):
     expired: bool = False  # the deadline has fired
     level: Level = "clear"
     probability: float = 0.0
-    seen: str = ""  # fingerprint of the last assessment
+    seen: str = ""  # fingerprint of the last assessment, empty when nobody asked for it
     said: str = ""  # fingerprint of the last decision
     revision: int = -1  # of the profile at the last assessment
     finding: Finding | None = None  # the last one sent
