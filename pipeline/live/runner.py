@@ -70,7 +70,7 @@ class Runner(Service):  # type: ignore[misc]  # mode carries no types that mypy 
         await self._outbox.__aexit__(None, None, None)
 
     def read_to(self, tp: TP) -> int | None:
-        """Up to which arrival time (ms) the partition is known to be read to its end."""
+        """Up to which arrival time (ms) nothing of the partition is still to be handled; None when that is not known."""
         found: int | None = self.app.consumer.read_to(tp)
         return found
 

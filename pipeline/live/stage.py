@@ -20,7 +20,7 @@ class Reader(Protocol):
     """What a stage may ask about the input."""
 
     def read_to(self, tp: TP) -> int | None:
-        """Up to which arrival time (ms) the partition is known to be read to its end; None when it is not."""
+        """Up to which arrival time (ms) nothing of the partition is still to be handled; None when that is not known."""
 
 
 class Stage(Protocol):

@@ -192,17 +192,22 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         return position is not None and end is not None and position >= end and tp not in self._out
 
     def read_to(self, tp: TP) -> int | None:
-        """Up to which arrival time (ms) the partition is known to be read to its end, when nothing of it is in our hands.
+        """Up to which arrival time (ms) nothing of the partition is still to be settled, as far as that is known without a batch.
 
-        The response at hand was asked for after the previous one had come: what arrived before that is in it.
+        At the end of a partition: the response at hand was asked for after the previous one had come, so what arrived before that
+        is in it.
         """
+        if tp in self._out:
+            return None
+        waiting = self._waiting.get(tp)
+        if waiting:  # held back: what arrived before its next record has been read
+            return waiting[0].timestamp - 1
         _, _, polled = self._thread.read_state(tp)
         before = self._polled.get(tp)
         if polled is None:
             return None
-        if before != polled:
-            self._polled[tp] = polled
-        if before is None or before == polled or tp in self._waiting or not self._at_end(tp):
+        self._polled[tp] = polled
+        if before is None or before == polled or not self._at_end(tp):
             return None
         return before - CLOCK_MARGIN_MS
 
