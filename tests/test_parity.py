@@ -135,7 +135,7 @@ def ends(said: list[Outcome], partition: Partition) -> tuple[dict[str, Decision]
         assert not timeline.tracks
         profiles[account] = msgspec.structs.replace(timeline.profile, revision=0)  # counts the steps that led here
     return {
-        key: msgspec.structs.replace(d, decision_id="", time=0, finding_uid=None)  # when it was said, and whether it was told
+        key: msgspec.structs.replace(d, finding_uid=None)  # whether it was told is of the order
         for key, d in final.items()
         if not (d.level == "clear" and d.stage in ("before_entry", "near_miss"))
     }, profiles

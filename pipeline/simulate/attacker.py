@@ -14,7 +14,7 @@ from pipeline.simulate.people import Line
 from pipeline.simulate.scene import Actor, Scene
 
 ABROAD = ("NL", "RO", "NG", "US", "DE", "VN")
-LIVE_ONE_IN = 3 * 60 * MINUTE  # a bot service runs one campaign in so long
+CAMPAIGN_EVERY_MS = 3 * 60 * MINUTE  # a bot service runs one campaign in so long
 
 
 class Campaign(msgspec.Struct, frozen=True):
@@ -55,7 +55,7 @@ def campaigns(seed: int, family: Family, begin: int, end: int) -> list[Campaign]
     if hours.days <= 0.0:
         return []
     made: list[Campaign] = []
-    for _ in range(max(1, round((end - begin) / LIVE_ONE_IN))):
+    for _ in range(max(1, round((end - begin) / CAMPAIGN_EVERY_MS))):
         kind: AsnKind = weighted(rng, (("hosting", 0.5), ("proxy", 0.5)))
         asn = network(rng, kind, "NL").asn
         device = Device(token(rng, "d"), AGENTS[rng.randrange(5, len(AGENTS))])

@@ -20,11 +20,12 @@ from pipeline.simulate.lookalikes import LOOKALIKES as LOOKALIKE_STORIES
 from pipeline.simulate.people import Household, household
 from pipeline.simulate.recorded import Recording
 from pipeline.simulate.scene import Diary
-from pipeline.simulate.shelves import Compression, LogWriter, Progress, Shelves, opened
+from pipeline.simulate.shelves import Compression, LogWriter, Shelves, opened
 from pipeline.simulate.truth import truth_lines
 from pipeline.simulate.views import TELEPHONY, View, bank_rows
 
 K = TypeVar("K")
+Progress = Callable[[float, str], None]  # fraction done, and what was done
 
 VERSION = 1  # of the simulator: another number, another log from the same seed
 PRIOR = 1 / 150  # so that a morning shows a few dozen; at a bank one in 1,000 to 100,000 (domain.md)
@@ -109,10 +110,10 @@ def simulate(
     """Write ``log.jsonl``, ``truth.jsonl`` and ``about.json`` into ``out``; the same arguments write the same bytes.
 
     ``prior``: attacks per challenge of an honest customer; ``lookalikes``: share of those challenges that are a story of their
-    own; ``stories``: only these (names V1 to V14, B1 to B18); ``all_labels``: dispositions after the end too; ``coverage``: share of
-    the lines whose carrier tells the bank, with full feeds; ``telephony``: the
-    folder of a recording (:mod:`recorded`) whose participants are the accounts, by default without any attack or look-alike, and
-    whose midnight is that of the first day of history. Raises ValueError for arguments that make no world, OSError where files fail.
+    own; ``stories``: only these (names V1 to V14, B1 to B18); ``all_labels``: dispositions after the end too; ``coverage``: share
+    of the lines whose carrier tells the bank, with full feeds; ``telephony``: the folder of a recording (:mod:`recorded`) whose
+    participants are the accounts, by default without any attack or look-alike, and whose first midnight is that of the first day
+    of history. Raises ValueError for arguments that make no world, OSError where files fail.
     """
     if accounts < 1 or hours <= 0 or history_days < 0 or partitions < 1:
         raise ValueError("accounts, hours and partitions must be positive, history_days not negative")

@@ -2,7 +2,7 @@
 
 import gzip
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Literal, cast
@@ -117,6 +117,3 @@ def _payload(value: bytes | None) -> bytes:
         return b'"payload":' + orjson.dumps(value.decode())
     except UnicodeDecodeError:  # kcat cannot carry it; contract.md's extension can
         return b'"payload_b64":' + msgspec.json.encode(value)
-
-
-Progress = Callable[[float, str], None]

@@ -1,4 +1,4 @@
-"""How well does the detector do on seeds it was not tuned on? `make figures`: every view a bank may have, pooled over seeds, with intervals.
+"""How well does the detector do on seeds it was not tuned on? `make figures`: every view a bank may have, pooled, with intervals.
 
 The same worlds are seen with all feeds, without telephony, with probe answers only and with the app's call state only; the difference
 is what the call is worth. Seeds below 1000 are for tuning, those here are not. Writes out/figures.json; the README's tables come from it.
