@@ -60,7 +60,7 @@ def _slow_for_them(f: Features) -> float:
 
 TERMS: tuple[Term, ...] = (
     # --- the call
-    Term("stranger_call_live", 3.6, "a stranger's call is live", "0.15 % of codes have an answered stranger within 3 min (domain.md); nearly all voice attacks", _stranger_talking, True),
+    Term("stranger_call_live", 3.6, "a stranger's call is live or just over", "0.15 % of codes have an answered stranger within 3 min (domain.md); nearly all voice attacks", _stranger_talking, True),
     Term("call_near_code", 1.6, "the call came with the code", "the bot dials as the code goes out: within 2 min before, 3 after (domain.md T3)", _near_code, True),
     Term("entered_right_after_answer", 0.7, "the code was entered within 90 s of the answer", "a bot's script takes 15 to 60 s (domain.md C8)", lambda f: _between(f.seconds_answer_to_entry, 3, 90) * _stranger_talking(f), True),
     Term("hangup_after_entry", 0.9, "the caller hung up right after the entry", "the bot has what it wanted (T5); chance calls end at any time", lambda f: _between(f.seconds_entry_to_hangup, 0, 15) * _stranger_talking(f), True),
@@ -71,7 +71,7 @@ TERMS: tuple[Term, ...] = (
     Term("caller_abroad", 0.4, "the caller is abroad", "C7", lambda f: _is(f.caller_abroad) * _stranger_talking(f), True),
     Term("repeated_ringing", 0.8, "the phone rang again and again", "repeated dialling (T9): up to 5 dials on 2 phones", lambda f: _is((f.missed_calls or 0) >= 2)),
     Term("stranger_text_before_call", 1.2, "a text from an unknown sender came before the call", "two-stage text (T10)", lambda f: _is(f.stranger_text_before_call)),
-    Term("code_texted_out", 5.5, "a text went to a stranger who had texted first, before the entry", "the victim replies with the code (V5); hardly ever by chance", lambda f: _is(f.code_texted_out)),
+    Term("code_texted_out", 6.9, "a text went to a stranger who had texted first, before the entry", "the victim replies with the code (V5); hardly ever by chance", lambda f: _is(f.code_texted_out)),
     # --- the login
     Term("new_device", 3.0, "the device is new", "4 % of benign codes, nearly all attacks (L1)", lambda f: _is(f.new_device)),
     Term("known_device", -1.6, "the device is known", "an aged device is rare among attacks (V12)", lambda f: _is(f.new_device is False)),
@@ -157,7 +157,7 @@ class Model:
         """Score an episode. Contributions below 1e-9 are left out; the sum of all is the log-odds."""
         log_odds = self.weights["intercept"]
         reasons = [Reason("base_rate", log_odds, "one code in 10,000 is an attack")]
-        for name, weight, text, value in self._terms if features.call_live else self._terms_without_call:
+        for name, weight, text, value in self._terms if features.call_live or features.unexplained_call else self._terms_without_call:
             x = value(features)
             if x:
                 reasons.append(Reason(name, weight * x, text))

@@ -8,6 +8,7 @@ from pipeline.core.features.stranger import is_stranger
 from pipeline.core.policy import Policy
 from pipeline.core.profile import Profile
 
+JUST_OVER_S = 30.0  # the bot may hang up with the code before the attacker has entered it; relaying takes 5 to 60 s (domain.md T2)
 LONG_TALK_S = 600.0  # a call that had run this long when the login came did not cause it
 
 
@@ -54,6 +55,8 @@ def call_features(f: dict[str, object], e: Episode, profile: Profile, policy: Po
         f["seconds_answer_to_entry"] = (moment - call.answered) / 1000
         if call.ended is not None and call.ended >= moment:
             f["seconds_entry_to_hangup"] = (call.ended - moment) / 1000
+        elif call.ended is not None:
+            f["seconds_hangup_to_entry"] = (moment - call.ended) / 1000
     f["seconds_dispatch_to_call"] = (call.started - start) / 1000
     if moment > start:
         f["call_overlap_share"] = max(0.0, (end - max(call.answered, start)) / (moment - start))
@@ -77,7 +80,9 @@ def call_features(f: dict[str, object], e: Episode, profile: Profile, policy: Po
 
 def unexplained(f: dict[str, object]) -> bool:
     """Nothing explains the live call: not the institution's, not a contact's, not the customer's own, not running for long (B10)."""
-    if f.get("call_live") is not True or f.get("caller_inbound") is False or f.get("agent_initiated") is True:
+    over = f.get("seconds_hangup_to_entry")
+    just_over = isinstance(over, float) and over <= JUST_OVER_S
+    if not (f.get("call_live") is True or just_over) or f.get("caller_inbound") is False or f.get("agent_initiated") is True:
         return False
     if f.get("caller_is_bank") is True or f.get("caller_is_contact") is True or f.get("caller_never_seen") is False:
         return False

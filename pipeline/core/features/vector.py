@@ -19,6 +19,7 @@ class Features(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     seconds_dispatch_to_call: float | None = None  # T3, signed: negative when the call came first
     call_overlap_share: float | None = None  # T4: share of dispatch-to-entry during which the call was live
     seconds_entry_to_hangup: float | None = None  # T5
+    seconds_hangup_to_entry: float | None = None  # how long the call had been over when the code was entered
     entry_latency_s: float | None = None  # T6: last (re)dispatch to entry
     entry_latency_z: float | None = None  # T6: against the account's own usual latency (median, spread)
     entry_latency_usual_s: float | None = None
@@ -29,7 +30,7 @@ class Features(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     missed_calls: int | None = None
     stranger_text_before_call: bool | None = None  # T10
     code_texted_out: bool | None = None  # a message to a number never written to, between code and entry, after one from it (V5)
-    unexplained_call: bool = False  # a live inbound call that is neither the institution's, nor a contact's, nor an old talk
+    unexplained_call: bool = False  # an inbound call, live or just over, that is not the institution's, a contact's, or an old talk
     seconds_call_before_login: float | None = None  # how long the call had run when the login came; negative: call came later
     # the caller
     caller_inbound: bool | None = None  # C9
