@@ -6,7 +6,7 @@ operator's private key (``sealed``), or from the source topic again (``reference
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any, Final, Literal
@@ -131,7 +131,7 @@ async def _with_originals(settings: Settings, found: Sequence[Found], private_ke
     references = [f.letter for f in found if f.letter is not None and f.letter.form == "reference"]
     there = await _partitions(settings, sorted({a.topic for a in references})) if references else {}
     sources = {TopicPartition(a.topic, a.partition) for a in references if a.partition in there.get(a.topic, ())}
-    async with _consumer(settings, sorted(sources)) as consumer:
+    async with _consumer(settings, sorted(sources)) if sources else nullcontext() as consumer:
         return [await _with_original(consumer, one, there, private_key) for one in found]
 
 
@@ -207,9 +207,8 @@ async def _consumer(settings: Settings, tps: Sequence[TopicPartition]) -> AsyncI
     consumer = AIOKafkaConsumer(**settings.connection(), enable_auto_commit=False, auto_offset_reset="earliest", fetch_max_wait_ms=50)
     try:
         await consumer.start()
-        if tps:
-            consumer.assign(tps)
-            consumer.pause(*tps)
+        consumer.assign(tps)
+        consumer.pause(*tps)
         yield consumer
     finally:
         await consumer.stop()
