@@ -1,10 +1,11 @@
 """What does OffHook do, in one minute? A simulated morning of a bank, the detector over it, and what it caught."""
 
 import shlex
+import tomllib
 from pathlib import Path
 from time import perf_counter
 
-from pipeline.core.policy import Policy
+from pipeline.core.policy import policy_from
 from pipeline.replay.command import Request, run_replay
 from pipeline.replay.report import console, count
 from pipeline.simulate.run import simulate
@@ -31,7 +32,7 @@ def run_demo(seed: int, accounts: int, hours: float, out: Path) -> None:
     screen.print(f"              {count(simulated.records, 'record')} in {perf_counter() - began:.1f} s")
     request = Request(
         out=out / "said",
-        policy=Policy(),
+        policy=policy_from(tomllib.loads((out / simulated.policy).read_text())),
         pseudonyms=Pseudonyms.for_demo(),
         dead_letters=DeadLetters("reference"),
         truth=truth,

@@ -27,6 +27,7 @@ from pipeline.simulate.views import TELEPHONY, View, bank_rows
 K = TypeVar("K")
 Progress = Callable[[float, str], None]  # fraction done, and what was done
 
+TESTS = "B16"  # the story of the bank's own monitors and exercises
 VERSION = 1  # of the simulator: another number, another log from the same seed
 PRIOR = 1 / 150  # so that a morning shows a few dozen; at a bank one in 1,000 to 100,000 (domain.md)
 LOOKALIKES = 0.03
@@ -42,6 +43,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     parameters: dict[str, object]
     log: str  # file name
     truth: str
+    policy: str  # file name: names the bank's own test accounts (B16), as a bank would
     records: int
     records_by_topic: dict[str, int]
     first_arrival: int | None
@@ -107,7 +109,7 @@ def simulate(
     partitions: int = 4,
     progress: Progress = nothing,
 ) -> Summary:
-    """Write ``log.jsonl``, ``truth.jsonl`` and ``about.json`` into ``out``; the same arguments write the same bytes.
+    """Write ``log.jsonl``, ``truth.jsonl``, ``policy.toml`` and ``about.json`` into ``out``; the same arguments write the same bytes.
 
     ``prior``: attacks per challenge of an honest customer; ``lookalikes``: share of those challenges that are a story of their
     own; ``stories``: only these (names V1 to V14, B1 to B18); ``all_labels``: dispositions after the end too; ``coverage``: share
@@ -144,6 +146,7 @@ def simulate(
     arrivals = Arrivals(shelves, seed, noise=noise, live_from=live_from)
     counts: Counter[tuple[str, str, bool]] = Counter()
     homes, made = 0, 0
+    tests: set[str] = set()
     with (out / "truth.jsonl").open("wb") as truth:
         for home in _households(plan, accounts):
             diary = Diary(home)
@@ -155,6 +158,7 @@ def simulate(
             for row in TELEPHONY[feeds](diary, derived(seed, "view", homes), coverage):
                 put(row)
             truth.write(truth_lines(diary))
+            tests.update(c.customer.account_id for c in diary.challenges if c.story == TESTS)
             counts.update((c.story, c.label, c.call is not None) for c in diary.challenges if not c.is_history)
             homes += 1
             made += len(home.customers)
@@ -190,6 +194,7 @@ def simulate(
         },
         log=name,
         truth="truth.jsonl",
+        policy="policy.toml",
         records=shelves.count,
         records_by_topic=dict(sorted(arrivals.records.items())),
         first_arrival=writer.first,
@@ -208,6 +213,8 @@ def simulate(
         malformed_refused_as=_sums(malformed, lambda k: REFUSED_AS[k]),
         malformed_by_topic=dict(sorted(arrivals.faults_by_topic.items())),
     )
+    names = ", ".join(f'"{account}"' for account in sorted(tests))
+    (out / "policy.toml").write_text(f"# the bank's own test accounts: assessed, never alerted\ntest_accounts = [{names}]\n")
     (out / "about.json").write_bytes(orjson.dumps(msgspec.to_builtins(summary), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
     progress(1.0, f"{shelves.count:,} records")
     return summary

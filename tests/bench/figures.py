@@ -10,13 +10,14 @@ import shutil
 import sys
 import tempfile
 import time
+import tomllib
 from pathlib import Path
 
 import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.core.policy import Policy
+from pipeline.core.policy import Policy, policy_from
 from pipeline.replay.cases import read_cases
 from pipeline.replay.run import Replay
 from pipeline.replay.score import Group, Score, Truth, pooled, read_truth
@@ -36,8 +37,8 @@ def run(seed: int, view: str, options: argparse.Namespace, family: str, prior: f
             seed, options.accounts, options.hours, folder, prior=prior, feeds=view, family=family, history_days=options.history_days
         )
         truths = read_truth(folder / world.truth)
-        tests = frozenset(t.account_id for t in truths if t.story == "B16")  # a bank knows its own test accounts
-        Replay(Policy(test_accounts=tests), Pseudonyms.for_demo(), folder / "said").run(merge_logs([folder / world.log]))
+        policy = policy_from(tomllib.loads((folder / world.policy).read_text()))
+        Replay(policy, Pseudonyms.for_demo(), folder / "said").run(merge_logs([folder / world.log]))
         return truths, read_cases(folder / "said")
     finally:
         shutil.rmtree(folder)

@@ -27,7 +27,7 @@ def digest(out: Path) -> dict[str, str]:
 def test_same_bytes_in_another_process_with_other_hashes(tmp_path: Path) -> None:
     simulate(3, 120, 3, tmp_path / "here", prior=0.3, lookalikes=0.3)
     expected = digest(tmp_path / "here")
-    assert sorted(expected) == ["about.json", "log.jsonl", "truth.jsonl"]
+    assert sorted(expected) == ["about.json", "log.jsonl", "policy.toml", "truth.jsonl"]
     for hash_seed in ("0", "4242"):
         out = tmp_path / hash_seed
         subprocess.run([sys.executable, "-c", CALL, str(out)], check=True, env=os.environ | {"PYTHONHASHSEED": hash_seed})
