@@ -48,7 +48,7 @@ from pipeline.wire.topics import TOPICS
 KAFKA_IMAGE = "apache/kafka:4.3.1"
 TIMES = ("occurred_at", "expires_at", "since")  # the fields of records that are instants (contract.md)
 HISTORY_DAYS = 7
-ATTACKS = 0.5  # attacks per challenge of an honest customer: some each minute
+ATTACKS = 2.0  # attacks per challenge of an honest customer: a few each minute, for something to see
 LOOKALIKES = 0.3
 SETTLE_S = 20.0  # to write the history in, before the first record at real pace
 STOP_S = 60.0
@@ -271,6 +271,7 @@ def main() -> int:
                     "OFFHOOK_BROKERS": bootstrap,
                     "OFFHOOK_PREFIX": prefix,
                     "OFFHOOK_PSEUDONYM_KEY_FILE": str(key),
+                    "OFFHOOK_DATA_DIR": str(folder),
                     "OFFHOOK_HTTP_PORT": "0",
                     "OFFHOOK_JSON_LOGS": "false",
                 }
