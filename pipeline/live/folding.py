@@ -100,6 +100,7 @@ class FoldingStage(ABC, Generic[F]):
         self._held: dict[int, Held[F]] = {}
         self._restores = asyncio.Semaphore(RESTORES_AT_ONCE)
         self._outbox: Outbox | None = None
+        self._reader: Reader | None = None
 
     @abstractmethod
     def new_fold(self) -> F:
@@ -110,8 +111,8 @@ class FoldingStage(ABC, Generic[F]):
         """Fold one record and add what it leads to. Raises InvalidEvent for bytes that are no event, Bug for a fault of ours."""
 
     async def start(self, outbox: Outbox, reader: Reader) -> None:
-        """Take the outbox."""
-        self._outbox = outbox
+        """Take the outbox and the reader."""
+        self._outbox, self._reader = outbox, reader
 
     async def stop(self) -> None:
         """End the restores that are still running."""
@@ -202,11 +203,14 @@ class FoldingStage(ABC, Generic[F]):
                 await turns.give()
 
     async def tick(self) -> None:
-        """Raise what a restore has raised, even where no batch waits for it."""
+        """Raise what a restore has raised, and read on from where the state ends, even where no batch comes."""
+        assert self._reader is not None
         metrics.STATE_ENTITIES.labels(self.name).set(sum(len(held.state) for held in self._held.values()))
-        for held in self._held.values():
+        for partition, held in list(self._held.items()):
             if held.claim is not None and held.claim.done() and not held.claim.cancelled():
                 held.claim.result()
+                if not held.resumed and held.state.folded >= 0:
+                    await self._reader.rewind(TP(self.sources[0], partition), held.state.folded + 1)
 
 
 def guarded(entity: str, error: Exception) -> Exception:

@@ -74,6 +74,10 @@ class Runner(Service):  # type: ignore[misc]  # mode carries no types that mypy 
         found: int | None = self.app.consumer.read_to(tp)
         return found
 
+    async def rewind(self, tp: TP, offset: int) -> None:
+        """Read a partition again from ``offset`` if its position is beyond; one with a batch in hand is left alone."""
+        await self.app.consumer.rewind(tp, offset)
+
     def _assigned(self, tps: set[TP], generation: int) -> None:
         self.stage.assigned(tps, generation)
         self._health.joined(self.stage.name)

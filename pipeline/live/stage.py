@@ -22,6 +22,9 @@ class Reader(Protocol):
     def read_to(self, tp: TP) -> int | None:
         """Up to which arrival time (ms) nothing of the partition is still to be handled; None when that is not known."""
 
+    async def rewind(self, tp: TP, offset: int) -> None:
+        """Read a partition again from ``offset`` if its position is beyond; one with a batch in hand is left alone."""
+
 
 class Stage(Protocol):
     """One hop of the flow. All of it runs in one event loop; the batches of one partition come one after the other."""

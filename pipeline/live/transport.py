@@ -183,6 +183,13 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
             self._freed.set()
         self.drop(message)  # Faust waits for every message it has tracked
 
+    async def rewind(self, tp: TP, offset: int) -> None:
+        """Read a partition again from ``offset`` if its position is beyond; one with a batch in hand is left alone."""
+        position, _, _ = self._thread.read_state(tp)
+        if tp not in self._out and position is not None and position > offset:
+            self._waiting.pop(tp, None)
+            await self.seek_wait({tp: offset})
+
     def drop(self, message: ConsumerMessage) -> None:
         """Settle a batch without committing it: its generation ends, or the worker does."""
         super().ack(message)
