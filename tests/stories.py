@@ -78,6 +78,7 @@ class Expect(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     part_of: str | None = None
     incident: str | None = None  # the challenge whose incident it shares
     feeds_missing: tuple[str, ...] | None = None
+    linked_accounts: int | None = None
     features: dict[str, float | int | bool | str | None] = {}
 
 

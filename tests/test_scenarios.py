@@ -64,6 +64,8 @@ def _check_words(story: Story, told: list[Finding], otp_id: str, expect: Expect)
         assert words in f"{last.title}\n{last.message}\n{last.story}\n{last.advice}\n{last.contact_advice}"
     if expect.feeds_missing is not None:
         assert spoken[-1].feeds_missing == expect.feeds_missing
+    if expect.linked_accounts is not None:
+        assert spoken[-1].linked_accounts == expect.linked_accounts
     if expect.part_of is not None:
         pages = findings([f for _, f in played(story.name).said], expect.part_of)
         assert spoken[-1].part_of == pages[0].uid

@@ -92,13 +92,20 @@ def make(
         call_live=live,
         session_open=True if e.used else (None if e.login is None else e.login.outcome == "passed"),
         money_moved=None if "account-changes" in missing else f.money_moved,
-        linked_accounts=f.linked_accounts,
+        linked_accounts=_linked_accounts(e, profile),
         truncated=truncated,
         policy_id=policy.id,
         model_id=model_id,
         version=version,
         expires_at=None if e.used else e.expires_at,
     )
+
+
+def _linked_accounts(e: Episode, profile: Profile) -> int | None:
+    """How many accounts the line that the code went to serves, as far as is known now."""
+    line = next((s.line for s in (*e.challenge.sends, *e.challenge.receipts) if s.line is not None), None)
+    link = profile.links.get(line) if line is not None else None
+    return None if link is None else link.accounts
 
 
 def _call_live_now(assessment: Assessment, policy: Policy) -> bool | None:

@@ -96,7 +96,11 @@ def evidence(assessment: Assessment, profile: Profile) -> tuple[tuple[Evidence, 
         latest = max(latest, event.arrived_at)
     for facts in profile.line_facts.values():
         for fact in facts:
-            if fact.change in LINE_FACTS_THAT_COUNT and e.start - 864_000_000 <= fact.occurred_at <= e.moment and fact.arrived_at <= e.now:
+            if (
+                fact.change in LINE_FACTS_THAT_COUNT
+                and e.start - 864_000_000 <= fact.occurred_at <= e.moment
+                and fact.arrived_at <= e.seen_by
+            ):
                 found[fact.event_id] = Evidence(fact.event_id, "line_changed", fact.occurred_at, "telephony")
                 latest = max(latest, fact.arrived_at)
     if not e.used and e.now >= e.expires_at:

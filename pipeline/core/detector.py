@@ -152,7 +152,7 @@ class Detector:
     # --- saying
 
     def _assess(self, t: Timeline, otp_id: str, now: Ms) -> Assessment | None:
-        episode = build(t.recent, otp_id, now, self.policy.windows)
+        episode = build(t.recent, otp_id, now, self.policy)
         return None if episode is None else assess(episode, t.profile, self.policy, self.model, t.account_id)
 
     def _reassess(self, t: Timeline, track: Track, now: Ms, out: list[Outcome], keep: bool = False, final: bool = False) -> None:

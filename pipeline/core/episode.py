@@ -10,7 +10,7 @@ import msgspec
 
 from pipeline.core.calls import CallSeen, join_calls, mark_deliveries
 from pipeline.core.events import AccountChanged, LineAsked, LoggedIn, MessageSeen, Ms, OtpDispatched, OtpEntered
-from pipeline.core.policy import Windows
+from pipeline.core.policy import Policy, Windows
 from pipeline.core.timeline import RecentEvent
 
 LOGIN_BEFORE_MS = 900_000  # without a session id, a login this long before the dispatch may have caused it
@@ -70,6 +70,7 @@ class Episode(msgspec.Struct):
     start: Ms
     expires_at: Ms
     until: Ms  # the end of what concerns it
+    seen_by: Ms  # what is told of the line after this does not count, so that no order of delivery shows
     entry: OtpEntered | None  # the accepted one, else the last
     moment: Ms  # what the call is measured against: the entry, else now, else the end of the code
     login: LoggedIn | None
@@ -107,8 +108,9 @@ def challenges(recent: Iterable[RecentEvent]) -> dict[str, Challenge]:
     return found
 
 
-def build(recent: tuple[RecentEvent, ...], otp_id: str, now: Ms, windows: Windows) -> Episode | None:
+def build(recent: tuple[RecentEvent, ...], otp_id: str, now: Ms, policy: Policy) -> Episode | None:
     """Build the episode of a challenge from the recent events, as seen at ``now``; None when nothing of it is there."""
+    windows = policy.windows
     every = challenges(recent)
     challenge = every.get(otp_id)
     if challenge is None:
@@ -153,6 +155,7 @@ def build(recent: tuple[RecentEvent, ...], otp_id: str, now: Ms, windows: Window
         start=start,
         expires_at=expires_at,
         until=until,
+        seen_by=min(now, until + 1000 * policy.bounds.lateness_s),
         entry=entry,
         moment=moment,
         login=login,

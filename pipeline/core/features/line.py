@@ -10,12 +10,11 @@ def line_features(
     f: dict[str, object], e: Episode, profile: Profile, policy: Policy, country: str | None, line: str | None, home: str | None
 ) -> None:
     end = e.entry.occurred_at if e.entry is not None else e.expires_at
-    seen_by = e.now
     lines = [line] if line is not None else sorted(profile.line_facts)
     last: dict[str, tuple[Ms, str | None]] = {}
     for each in lines:
         for fact in profile.line_facts.get(each, ()):  # in order of occurrence
-            if fact.occurred_at <= end and fact.arrived_at <= seen_by:
+            if fact.occurred_at <= end and fact.arrived_at <= e.seen_by:
                 have = last.get(fact.change)
                 if have is None or fact.occurred_at > have[0]:
                     last[fact.change] = (fact.occurred_at, fact.country)
@@ -37,8 +36,7 @@ def line_features(
     changed = profile.changes.get("phone_changed")
     if line is not None and line in profile.links:
         link = profile.links[line]
-        f["linked_accounts"] = link.accounts
-        if link.status == "linked" and changed is None and len(profile.links) > 1:
+        if link.status == "linked" and link.arrived_at <= e.seen_by and changed is None and len(profile.links) > 1:
             changed = link.occurred_at
     if changed is not None and changed <= e.start:
         f["hours_since_phone_change"] = (e.start - changed) / HOUR_MS

@@ -80,7 +80,6 @@ class Features(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     hours_since_port: float | None = None  # S3
     roaming: bool | None = None  # S4
     hours_since_phone_change: float | None = None  # S5
-    linked_accounts: int | None = None
     # account
     bank_called: bool | None = None  # A1: a call of the institution itself ended, or is live, within 10 minutes of the code
     calls_usual_per_day: float | None = None  # A4
