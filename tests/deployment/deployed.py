@@ -14,7 +14,7 @@ from pipeline.settings import Settings
 ROOT = Path(__file__).parent.parent.parent
 DEPLOY = ROOT / "deploy"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-TEXTS = sorted(p for p in DEPLOY.rglob("*") if p.is_file() and p.suffix not in (".pyc", ".xml", ".py") and "secrets" not in p.parts)
+TEXTS = [DEPLOY / "Dockerfile", *sorted(p for p in DEPLOY.rglob("*") if p.suffix in (".yaml", ".json", ".env", ".toml", ".md"))]
 
 
 def documents(path: Path) -> list[Any]:
