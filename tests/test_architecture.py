@@ -13,6 +13,10 @@ PURE = [m for m in MODULES if m.startswith(("pipeline/core/", "pipeline/wire/"))
 ENTRY = ("pipeline/__main__.py", "pipeline/commands/")  # the outermost ring: may import everything
 
 MOST_LINES = 300
+LONGER = {  # module: how many lines it may have, because...
+    "pipeline/core/detector.py": 420,  # the fold is one thing, and is read from top to bottom
+    "pipeline/settings.py": 340,  # a quarter of it is the list of settings
+}
 MAY_OPEN_FILES = ("pipeline/wire/log.py", "pipeline/wire/schemas")
 RING = {"core": 0, "wire": 1, "settings": 2, "live": 3, "replay": 3, "simulate": 3}
 ONLY_IN = {  # third-party package -> where it may be imported
@@ -105,5 +109,6 @@ def test_a_module_says_what_it_answers_and_stays_small(module: str) -> None:
     docstring = ast.get_docstring(tree(module))
     assert docstring, f"{module} has no docstring"
     assert len(docstring.splitlines()[0]) >= 20, f"{module}: {docstring!r} says too little"
-    assert len(text.splitlines()) <= MOST_LINES, f"{module} has {len(text.splitlines())} lines; make it a folder of the same name"
+    lines = len(text.splitlines())
+    assert lines <= LONGER.get(module, MOST_LINES), f"{module} has {lines} lines; make it a folder of the same name"
     assert not EMPTY_NAMES & set(Path(module).with_suffix("").parts), f"{module}: a name that says nothing"
