@@ -62,6 +62,10 @@ test: setup kafka ## Run all tests, those on a real Kafka included
 bench: setup kafka ## Measure replay and live throughput; writes out/bench.json
 	@$(BIN)/python -m tests.bench.run
 
+.PHONY: figures
+figures: setup ## Measure the detector on held-out seeds, with each view a bank may have; writes out/figures.json
+	@$(BIN)/python -m tests.bench.figures
+
 .PHONY: live
 live: setup kafka ## Local Kafka, topics, workers and a simulated stream at real pace; prints alerts as they arrive (Ctrl-C ends it)
 	@$(BIN)/python deploy/live_demo.py

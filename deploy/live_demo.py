@@ -182,8 +182,7 @@ class Bank:
 
     def _history(self, records: Iterator[LogRecord], links: dict[tuple[str, str], LinkChanged]) -> Iterator[AccountEvent | LogRecord]:
         """What ingest and route make of the records before the start; ends with the first record after it. Collects the links."""
-        policy = Policy()
-        ingest, router, offset = Ingest(policy, self._pseudonyms), Router(policy), 0
+        ingest, router, offset = Ingest(Policy(), self._pseudonyms), Router(Policy()), 0
         for record in records:
             if record.ts >= self.start_ms:
                 yield record
@@ -282,9 +281,12 @@ def main() -> int:
                 console.print(
                     f"Bank: simulating {count(chosen.accounts, 'account')} and {HISTORY_DAYS} days of history (seed {chosen.seed})"
                 )
-                simulate(chosen.seed, chosen.accounts, chosen.minutes / 60, folder, history_days=HISTORY_DAYS, prior=ATTACKS,
+                made = simulate(chosen.seed, chosen.accounts, chosen.minutes / 60, folder, history_days=HISTORY_DAYS, prior=ATTACKS,
                          lookalikes=LOOKALIKES, partitions=TOPICS["logins"].partitions)  # fmt: skip
-                bank = Bank(folder / "log.jsonl", folder / "truth.jsonl", START, Pseudonyms.from_text(key.read_text()))
+                environment["OFFHOOK_POLICY_FILE"] = str(folder / made.policy)  # names the bank's own test accounts
+                process = stack.enter_context(workers(environment, worker_log))
+                console.print("Workers: ingest, route, detect (one process each)")
+                bank = Bank(folder / made.log, folder / made.truth, START, Pseudonyms.from_text(key.read_text()))
                 asyncio.run(run(bootstrap, prefix, bank, process, console))
                 console.print("Stopping the workers and the broker")
         except (KafkaUnavailable, Stopped) as e:

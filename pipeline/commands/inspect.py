@@ -73,8 +73,14 @@ def toml_lines(values: dict[str, Any], table: str = "") -> list[str]:
 
 
 @click.command()
-def settings() -> None:
+@click.option("--markdown", is_flag=True, help="As a Markdown table of meanings and defaults, for documents.")
+def settings(markdown: bool) -> None:
     """Print every OFFHOOK_* variable with its meaning, its default and what it is now (secrets stay secret)."""
+    if markdown:
+        from pipeline.settings import table as markdown_table
+
+        click.echo(markdown_table())
+        return
     from rich.table import Table
 
     from pipeline.replay.report import console

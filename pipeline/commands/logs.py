@@ -83,7 +83,7 @@ def simulate(seed: int, accounts: int, hours: float, out: Path, history_days: in
     click.echo(f"{out / made.log}: {count(made.records, 'record')} of {count(made.accounts, 'account')}")
     labels = ", ".join(f"{n:,} {label}" for label, n in sorted(made.labels.items()))
     click.echo(f"{out / made.truth}: {count(made.challenges, 'challenge')} in the log proper ({labels})")
-    click.echo(f"next: offhook replay --demo-key {out / made.log} --truth {out / made.truth}")
+    click.echo(f"next: offhook replay --demo-key --policy {out / made.policy} {out / made.log} --truth {out / made.truth}")
 
 
 @click.command()
