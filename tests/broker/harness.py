@@ -194,8 +194,8 @@ class Deployment:
         finally:
             await consumer.stop()
 
-    def append(self, topic: str, records: Iterable[Outgoing]) -> None:
-        """Append records to the partitions of their keys, one without a key to all of them."""
+    def append(self, topic: str, records: Iterable[Outgoing], to: int | None = None) -> None:
+        """Append records to the partitions of their keys, one without a key to all of them; or all of them ``to`` one."""
         full = self.prefix + topic
 
         async def run() -> None:
@@ -203,7 +203,11 @@ class Deployment:
                 await outbox.know([full])
                 places: dict[tuple[str, int], list[Outgoing]] = {}
                 for record in records:
-                    for p in range(self.partitions) if record.key is None else [outbox.partition(full, record.key)]:
+                    if to is not None:
+                        chosen = [to]
+                    else:
+                        chosen = list(range(self.partitions)) if record.key is None else [outbox.partition(full, record.key)]
+                    for p in chosen:
                         places.setdefault((full, p), []).append(record)
                 await outbox.send(places)
 

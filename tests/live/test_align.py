@@ -1,0 +1,80 @@
+"""How far may one input run ahead of another? Admission by arrival, apart from any broker."""
+
+from collections.abc import Sequence
+
+import msgspec
+from faust.types.tuples import TP
+
+from pipeline.live.align import AHEAD_MS, STALLED_S, Alignment
+
+A, B, C = TP("logins", 0), TP("telephony", 0), TP("telephony", 1)
+
+
+class Fetched(msgspec.Struct):
+    timestamp: int
+    offset: int = 0
+    key: bytes | None = None
+    value: bytes | None = None
+    headers: Sequence[tuple[str, bytes]] = ()
+
+
+def at(*timestamps: int) -> list[Fetched]:
+    return [Fetched(timestamp) for timestamp in timestamps]
+
+
+class Seconds:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_the_slowest_is_admitted_whole_steps_and_the_others_wait() -> None:
+    alignment = Alignment()
+    waiting = {A: at(1000, 2000, 1000 + AHEAD_MS, 1001 + AHEAD_MS), B: at(90_000)}
+    assert alignment.admit(waiting, []) == {A: 3}
+
+
+def test_nothing_is_admitted_before_every_partition_has_been_heard_of() -> None:
+    alignment = Alignment()
+    assert alignment.admit({A: at(1000)}, [B]) == {}
+    assert alignment.admit({A: at(1000), B: at(2000)}, []) == {A: 1, B: 1}
+
+
+def test_one_that_is_being_handled_holds_the_others_to_what_it_gave_last() -> None:
+    alignment = Alignment()
+    alignment.admit({A: at(1000), B: at(2000)}, [])
+    assert alignment.admit({B: at(2500, 1000 + AHEAD_MS, 50_000)}, [A]) == {B: 2}
+
+
+def test_an_empty_partition_holds_nobody() -> None:
+    assert Alignment().admit({B: at(50_000)}, []) == {B: 1}
+
+
+def test_one_that_gives_nothing_for_long_no_longer_holds_the_others() -> None:
+    clock = Seconds()
+    alignment = Alignment(clock)
+    assert alignment.admit({A: at(1000)}, [B]) == {}
+    clock.now = STALLED_S
+    assert alignment.admit({A: at(1000)}, [B]) == {}
+    clock.now = STALLED_S + 0.1
+    assert alignment.stalled(B)
+    assert alignment.admit({A: at(1000)}, [B]) == {A: 1}
+    assert alignment.admit({A: at(1000), B: at(900)}, []) == {A: 1, B: 1}
+    assert not alignment.stalled(B)
+
+
+def test_a_suspended_feed_is_neither_read_nor_waited_for() -> None:
+    alignment = Alignment()
+    alignment.close("telephony")
+    assert alignment.closed(B)
+    assert not alignment.closed(A)
+    assert alignment.admit({A: at(1000), B: at(10)}, [C]) == {A: 1}
+
+
+def test_a_partition_that_went_away_is_forgotten() -> None:
+    alignment = Alignment()
+    alignment.admit({A: at(1000), B: at(1000)}, [])
+    alignment.keep({A})
+    assert alignment.admit({A: at(2000)}, [B]) == {}, "not heard of since it came back"
