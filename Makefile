@@ -52,11 +52,11 @@ check: lint ## Format, lint, types, schemas and the fast tests
 
 .PHONY: kafka
 kafka: setup ## Install the local Kafka that tests and `make live` use (needs Java 17)
-	@$(BIN)/python deploy/local_kafka.py install
+	@test -n "$$KAFKA_BOOTSTRAP" || $(BIN)/python deploy/local_kafka.py install
 
 .PHONY: test
 test: setup kafka ## Run all tests, those on a real Kafka included
-	@$(BIN)/pytest -q
+	@OFFHOOK_REQUIRE_BROKER=1 $(BIN)/pytest -q
 
 .PHONY: bench
 bench: setup kafka ## Measure replay and live throughput; writes out/bench.json
