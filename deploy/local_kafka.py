@@ -1,6 +1,6 @@
 """Run one real Apache Kafka without Docker: for the tests and for trying things out, never for production.
 
-    python deploy/local_kafka.py run|start|stop|status [--port 9092] [--folder .kafka/broker]
+    python deploy/local_kafka.py install|run|start|stop|status [--port 9092] [--folder .kafka/broker]
 
 Fetches the broker's jars with Maven (deploy/kafka/pom.xml) into ``.kafka/jars`` once, formats KRaft storage, and starts one node
 that is broker and controller, on the loopback address only. Needs Java 17 or newer; Maven only for the first time.
@@ -125,7 +125,8 @@ class LocalKafka:
     """One broker as a child process; use it as a context manager.
 
     ``port`` 0 takes any free one. ``folder`` holds data, configuration and log; without it a temporary one is made, and removed by
-    ``stop``. ``properties`` override or add to the broker's. ``bootstrap`` is where clients connect; it stays over ``restart``.
+    ``stop``. ``properties`` override or add to the broker's. ``listeners`` name more of them and their protocols, such as
+    ``{"SECURE": "SASL_SSL"}``; ``listener`` says where each is. ``bootstrap`` is where clients connect; it stays over ``restart``.
     """
 
     def __init__(
@@ -134,12 +135,15 @@ class LocalKafka:
         folder: Path | None = None,
         heap: str = "512m",
         properties: Mapping[str, str] | None = None,
+        listeners: Mapping[str, str] | None = None,
         detached: bool = False,
     ) -> None:
         self._temporary = folder is None
         self.folder = Path(folder) if folder else Path(tempfile.mkdtemp(prefix="local-kafka-"))
         self._port = port
         self._heap = heap
+        self._protocols = dict(listeners or {})
+        self._more_ports: dict[str, int] = {}
         self._properties = dict(properties or {})
         self._detached = detached  # outlives this process
         self._process: subprocess.Popen[bytes] | None = None
@@ -149,6 +153,10 @@ class LocalKafka:
     def bootstrap(self) -> str:
         """``host:port`` for clients."""
         return f"{HOST}:{self._port}"
+
+    def listener(self, name: str) -> str:
+        """Return ``host:port`` of a further listener."""
+        return f"{HOST}:{self._more_ports[name]}"
 
     @property
     def pid(self) -> int | None:
@@ -196,6 +204,7 @@ class LocalKafka:
             if fixed or "Address already in use" not in said or attempt == 4:
                 break
             self._port = 0
+            self._more_ports = {}
         raise KafkaUnavailable(f"Apache Kafka did not start on {self.bootstrap}:\n{said}")
 
     def stop(self) -> None:
@@ -228,9 +237,14 @@ class LocalKafka:
         known = config.read_text() if config.exists() else ""
         controller = next((line.rpartition(":")[2] for line in known.splitlines() if line.startswith("controller.quorum.voters=")), "")
         controller = controller or str(free_port())  # the quorum's address is part of the data
+        for name in self._protocols:
+            self._more_ports.setdefault(name, free_port())
+        public = ",".join(f"{name}://{HOST}:{port}" for name, port in {"PLAINTEXT": self._port, **self._more_ports}.items())
+        protocols = {"PLAINTEXT": "PLAINTEXT", "CONTROLLER": "PLAINTEXT", **self._protocols}
         values = PROPERTIES | {
-            "listeners": f"PLAINTEXT://{HOST}:{self._port},CONTROLLER://{HOST}:{controller}",
-            "advertised.listeners": f"PLAINTEXT://{HOST}:{self._port}",
+            "listeners": f"{public},CONTROLLER://{HOST}:{controller}",
+            "advertised.listeners": public,
+            "listener.security.protocol.map": ",".join(f"{name}:{protocol}" for name, protocol in protocols.items()),
             "controller.quorum.voters": f"1@{HOST}:{controller}",
             "log.dirs": str(self.folder / "data"),
         }
@@ -325,11 +339,18 @@ def _stop(pid_file: Path) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run, start or stop the broker from the command line."""
     parser = argparse.ArgumentParser(description="One real Apache Kafka for tests and for trying things out, without Docker.")
-    parser.add_argument("do", choices=["run", "start", "stop", "status"])
+    parser.add_argument("do", choices=["install", "run", "start", "stop", "status"])
     parser.add_argument("--port", type=int, default=9092)
     parser.add_argument("--folder", type=Path, default=ROOT / ".kafka" / "broker", help="data, configuration and log")
     parser.add_argument("--heap", default="1g", help="the most memory of the Java heap")
     chosen = parser.parse_args(arguments)
+    if chosen.do == "install":
+        try:
+            print(f"Apache Kafka is in {jars().relative_to(ROOT)}, for {java()}")
+        except KafkaUnavailable as e:
+            print(e, file=sys.stderr)
+            return 1
+        return 0
     folder: Path = chosen.folder.resolve()
     pid_file = folder / "pid"
     pid = _running(pid_file)

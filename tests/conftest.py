@@ -102,15 +102,25 @@ def topic_prefix() -> str:
     return f"t{uuid.uuid4().hex[:10]}."
 
 
-@pytest.fixture
-def local_kafka() -> Iterator[Callable[..., LocalKafka]]:
-    """Yield a function that starts a local broker of the test's own, one that it may kill, freeze and restart."""
+def _starter() -> Iterator[Callable[..., LocalKafka]]:
     with contextlib.ExitStack() as stack:
 
-        def start(port: int = 0, heap: str = "512m", properties: Mapping[str, str] | None = None) -> LocalKafka:
+        def start(**options: Mapping[str, str]) -> LocalKafka:
             try:
-                return stack.enter_context(LocalKafka(port, heap=heap, properties=properties))
+                return stack.enter_context(LocalKafka(**options))
             except KafkaUnavailable as e:
                 _give_up(e)
 
         yield start
+
+
+@pytest.fixture
+def local_kafka() -> Iterator[Callable[..., LocalKafka]]:
+    """Yield a function that starts a local broker of the test's own, one that it may kill, freeze and restart."""
+    yield from _starter()
+
+
+@pytest.fixture(scope="module")
+def module_kafka() -> Iterator[Callable[..., LocalKafka]]:
+    """Yield the same for all tests of a module."""
+    yield from _starter()

@@ -17,6 +17,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from pipeline.core.events import Ms
+from pipeline.reach import reach, refused
 from pipeline.settings import Settings, variable_of
 from pipeline.wire.dead_letter import DeadLetter, parse, unseal
 
@@ -32,8 +33,8 @@ Original = Literal[
 ]
 
 
-class DeadLettersUnreadable(OSError):
-    """The brokers do not answer, or there is no topic of dead letters."""
+class NoDeadLetters(OSError):
+    """There is no topic of dead letters."""
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,12 +71,14 @@ def show(
     """Return the latest dead letters, oldest first: at most ``limit`` of those with the reason, of the topic, written since then.
 
     ``topic``: with or without the prefix. ``payload``: with the originals. ``private_key``: 32 bytes, for sealed ones. Commits nothing.
-    Raises DeadLettersUnreadable.
+    Raises Unreachable, and NoDeadLetters without the topic.
     """
+    connection = settings.connection()
+    reach(connection)
     try:
         return asyncio.run(_show(settings, limit, reason, topic, since_ms, payload, private_key))
     except KafkaError as e:
-        raise DeadLettersUnreadable(f"{variable_of('brokers')}={settings.brokers}: {type(e).__name__}: {e}") from e
+        raise refused(connection, e) from e
 
 
 async def _show(
@@ -84,7 +87,7 @@ async def _show(
     name = settings.topic(TOPIC)
     there = await _partitions(settings, [name])
     if name not in there:
-        raise DeadLettersUnreadable(f"{name}: there is no such topic at {settings.brokers}; see {variable_of('prefix')}")
+        raise NoDeadLetters(f"{name}: there is no such topic at {settings.brokers}; see {variable_of('prefix')}")
     filtered = bool(reason or topic)
     topics = {topic, settings.topic(topic)} if topic else set()
 

@@ -3,8 +3,6 @@
 Run by an operator before the first worker (``offhook topics create``), and by every worker at its start (``check``).
 """
 
-import socket
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final, Literal
@@ -14,18 +12,15 @@ from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.errors import KafkaError, TopicAlreadyExistsError, UnknownTopicOrPartitionError, for_code
 
+from pipeline.reach import reach, refused
 from pipeline.settings import Settings, variable_of
 from pipeline.wire.topics import TOPICS, TopicSpec
 
 # A record of the first goes to the partition of the same number of the second: the state lives beside what it is made from.
 TWINS: Final = (("events", "detect-state"), ("lines", "route-state"))
-BOOTSTRAP_S: Final = 15.0
+BOOTSTRAP_MS: Final = 15_000
 # Changelogs are read whole at a restore: small segments, so that compaction reaches nearly all of them.
 COMPACTED: Final = {"segment.bytes": str(64 << 20), "min.cleanable.dirty.ratio": "0.2"}
-
-
-class BrokersUnreachable(ConnectionError):
-    """No broker answers, or it refuses what was asked; the message says which and what."""
 
 
 class TopicReport(msgspec.Struct, frozen=True):
@@ -57,7 +52,7 @@ def create(settings: Settings, partitions: int | None = None, replication: int |
     """Create the topics that are missing, and report on all of them.
 
     ``partitions``: of every topic that is created (None: as ``wire.topics`` says); a twin takes the number of the one that exists.
-    ``replication``: copies of each (None: the broker's default). Raises BrokersUnreachable.
+    ``replication``: copies of each (None: the broker's default). Raises Unreachable.
     """
     with _admin(settings) as admin:
         found = _look(admin, settings)
@@ -80,7 +75,7 @@ def create(settings: Settings, partitions: int | None = None, replication: int |
 
 
 def check(settings: Settings) -> list[TopicReport]:
-    """Report on every topic without changing anything. Raises BrokersUnreachable."""
+    """Report on every topic without changing anything. Raises Unreachable."""
     with _admin(settings) as admin:
         return _reports(settings, _look(admin, settings), frozenset(), None)
 
@@ -99,34 +94,31 @@ def configs(spec: TopicSpec, replication: int | None = None) -> dict[str, str]:
     return values
 
 
+class _Client(KafkaAdminClient):  # type: ignore[misc] # the library has no types
+    """kafka-python's admin client, which leaves its sockets and its thread behind when it is refused; this one does not."""
+
+    def __init__(self, **options: Any) -> None:
+        try:
+            super().__init__(**options)
+        except KafkaError:
+            self._closed = False
+            self.close()
+            raise
+
+
 @contextmanager
 def _admin(settings: Settings) -> Iterator[Any]:
-    _wait_for_one(settings)
+    connection = settings.connection()
+    reach(connection)
     admin = None
     try:
-        admin = KafkaAdminClient(**settings.connection(), client_id="offhook-topics", bootstrap_timeout_ms=int(1000 * BOOTSTRAP_S))
+        admin = _Client(**connection, client_id="offhook-topics", bootstrap_timeout_ms=BOOTSTRAP_MS)
         yield admin
     except KafkaError as e:
-        raise BrokersUnreachable(f"{variable_of('brokers')}={settings.brokers}: {type(e).__name__}: {e}") from e
+        raise refused(connection, e) from e
     finally:
         if admin is not None:
             admin.close()
-
-
-def _wait_for_one(settings: Settings) -> None:
-    """Wait until one of the brokers takes a connection: the client itself keeps trying in silence, and leaves its sockets open."""
-    deadline = time.monotonic() + BOOTSTRAP_S
-    while True:
-        for broker in settings.bootstrap:
-            host, _, port = broker.rpartition(":")
-            try:
-                socket.create_connection((host.strip("[]"), int(port)), timeout=BOOTSTRAP_S).close()
-                return
-            except OSError as e:
-                why = e
-        if time.monotonic() > deadline:
-            raise BrokersUnreachable(f"{variable_of('brokers')}={settings.brokers}: no broker takes a connection ({why})") from why
-        time.sleep(0.5)
 
 
 def _look(admin: Any, settings: Settings) -> dict[str, _Found]:

@@ -12,9 +12,10 @@ from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from pipeline.core.events import FEEDS, Ms
+from pipeline.reach import reach, refused
 from pipeline.wire.log import LogRecord
 
 CHUNK: Final = 5_000  # records handed over at once: less than a second of folding, so that the connections live on
@@ -25,7 +26,7 @@ FETCH_BYTES: Final = 32 << 20
 
 
 class KafkaUnreadable(OSError):
-    """The brokers do not answer, the topics are not there, or records went while they were read."""
+    """The topics are not there, or records went while they were read."""
 
 
 class _Queue:
@@ -62,8 +63,9 @@ def read_kafka(
 
     ``connection``: as ``Settings.connection`` builds it. ``topics``: without ``prefix``; one that does not exist is passed over, as an
     absent feed is; records carry the full names. Offset order stands within a partition. Not for use inside a running event loop.
-    Raises KafkaUnreadable.
+    Raises Unreachable, and KafkaUnreadable where the topics are not there or retention overtakes the reading.
     """
+    reach(connection)
     loop = asyncio.new_event_loop()
     chunks = _chunks(connection, [prefix + t for t in topics], since_ms, until_ms)
     try:
@@ -72,8 +74,10 @@ def read_kafka(
                 chunk = loop.run_until_complete(anext(chunks))
             except StopAsyncIteration:
                 return
+            except OffsetOutOfRangeError as e:
+                raise KafkaUnreadable("retention has removed records while they were read; begin later") from e
             except KafkaError as e:
-                raise KafkaUnreadable(f"{','.join(connection['bootstrap_servers'])}: {type(e).__name__}: {e}") from e
+                raise refused(connection, e) from e
             yield from chunk
     finally:
         loop.run_until_complete(chunks.aclose())

@@ -3,7 +3,7 @@
 import pytest
 from kafka import KafkaAdminClient
 
-from pipeline.live.topics_admin import BrokersUnreachable, TopicReport, check, create
+from pipeline.live.topics_admin import TopicReport, check, create
 from pipeline.settings import Settings
 from pipeline.wire.topics import TOPICS
 
@@ -81,9 +81,3 @@ def test_the_clock_of_our_own_logs_is_the_brokers(settings: Settings) -> None:
     make(settings, "events", 2, message_timestamp_type="CreateTime")
     trusting = Settings(brokers=settings.brokers, prefix=settings.prefix, trust_create_time=True)
     assert not by_name(trusting, check(trusting))["events"].ok, "the setting is about raw topics only"
-
-
-def test_no_broker_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.live.topics_admin.BOOTSTRAP_S", 1.0)
-    with pytest.raises(BrokersUnreachable, match=r"OFFHOOK_BROKERS=127\.0\.0\.1:1:"):
-        check(Settings(brokers="127.0.0.1:1"))
