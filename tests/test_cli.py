@@ -224,8 +224,13 @@ def test_settings_are_shown_without_secrets() -> None:
     assert (wrong.exit_code, "OFFHOOK_BROKERS" in wrong.output) == (2, True)
 
 
+def test_an_unknown_stage_is_refused() -> None:
+    said = offhook("worker", "--stages", "ingest,lern")
+    assert (said.exit_code, "lern is no stage" in said.output) == (2, True)
+
+
+@pytest.mark.slow
 def test_kafka_commands_without_a_broker_say_so() -> None:
     said = offhook("topics", "check", env={"OFFHOOK_BROKERS": "127.0.0.1:1"})
     assert said.exit_code == 1
     assert "OFFHOOK_BROKERS" in said.output
-    assert offhook("worker", "--stages", "ingest,lern").exit_code == 2
