@@ -22,6 +22,7 @@ class BeatMaker:
         self.suspended: set[str] = set()
         self._marks: dict[str, Mark] = {}
         self._last: Ms | None = None
+        self._floor: Ms = 0  # every partition has been read to here
 
     def arrived(self, feed: Feed, partition: int, arrived_at: Ms) -> None:
         """Note that a record was read and its outputs handed on."""
@@ -41,6 +42,10 @@ class BeatMaker:
         elif at > mark.read_to:
             self._marks[key] = Mark(at, mark.last)
 
+    def all_caught_up(self, at: Ms) -> None:
+        """Note that every partition of every feed was read to its end as of arrival time ``at`` (a replay reads one after the other)."""
+        self._floor = at
+
     def forget(self, feed: Feed, partition: int) -> None:
         """The partition is no longer ours: say nothing more about it."""
         self._marks.pop(f"{feed}/{partition}", None)
@@ -59,10 +64,16 @@ class BeatMaker:
 
     def due(self, now: Ms) -> Beat | None:
         """The beat to write when a second of arrival time has passed since the last one, else None."""
-        if not self._marks or not self.is_due(now):
+        floor = self._floor
+        if not (self._marks or floor) or not self.is_due(now):
             return None
         self._last = now
-        return Beat(arrived_at=now, marks=dict(self._marks), partitions=self.partitions, suspended=tuple(sorted(self.suspended)))
+        if floor:
+            for feed, count in self.partitions.items():
+                for partition in range(count):
+                    self._marks.setdefault(f"{feed}/{partition}", Mark(floor, None))
+        marks = {key: mark if mark.read_to >= floor else Mark(floor, mark.last) for key, mark in self._marks.items()}
+        return Beat(arrived_at=now, marks=marks, partitions=self.partitions, suspended=tuple(sorted(self.suspended)))
 
 
 class ClockState(msgspec.Struct, array_like=True):
@@ -84,6 +95,7 @@ class Clock:
         self.state = state or ClockState()
         self._feed_of = {key: key.partition("/")[0] for key in self.state.marks}
         self.missing: tuple[str, ...] = ()
+        self._steady_until: Ms = 0  # while no feed comes, goes or falls behind, ``missing`` stands until this time
         self._settle()
 
     @property
@@ -95,13 +107,23 @@ class Clock:
         """Merge one beat; returns the time after it. Time never goes back."""
         state = self.state
         marks, feed_of = state.marks, self._feed_of
+        steady = beat.partitions == state.partitions and not beat.suspended and not state.suspended
         for key, mark in beat.marks.items():
             have = marks.get(key)
             if have is None:
                 feed_of[key] = key.partition("/")[0]
+                steady = False
+            elif have.last is None and mark.last is not None:
+                steady = False
             elif mark.read_to < have.read_to or (mark.last or 0) < (have.last or 0):
                 mark = Mark(max(mark.read_to, have.read_to), max(mark.last or 0, have.last or 0) or None)  # noqa: PLW2901
             marks[key] = mark
+        if steady and self._steady_until:
+            read = [mark.read_to for mark in marks.values()]
+            least = min(read)
+            if max(read) - least <= self._behind and least < self._steady_until:
+                state.now = max(state.now, least)
+                return state.now
         if beat.partitions != state.partitions:
             state.partitions = {**state.partitions, **beat.partitions}
         if beat.suspended or state.suspended:
@@ -139,3 +161,6 @@ class Clock:
             for feed in FEEDS
             if feed not in whole or whole[feed] < bound or not last[feed] or (last[feed] < silent and feed not in QUIET_FEEDS)
         )
+        alive = [at for feed, at in last.items() if at and feed not in QUIET_FEEDS]
+        quiet = all(feed not in last or not last[feed] for feed in self.missing)  # nothing is missing but what never came
+        self._steady_until = min(alive) + self._silent if quiet and alive and len(whole) == len(count) else 0

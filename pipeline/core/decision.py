@@ -51,9 +51,9 @@ class Assessment(msgspec.Struct, frozen=True):
     level: Level
     stage: Stage
 
-    def fingerprint(self, events: tuple[Evidence, ...]) -> str:
-        """Name what is concluded and what it rests on: changes when stage, level, a feature or the events do."""
-        parts = (self.stage, self.level, self.features, [e.event_id for e in events])
+    def fingerprint(self, events: tuple[Evidence, ...], time: Ms) -> str:
+        """Name what is concluded and what it rests on: changes when stage, level, a feature, the events or their latest arrival do."""
+        parts = (self.stage, self.level, self.features, [e.event_id for e in events], time)
         return hashlib.blake2b(msgspec.msgpack.encode(parts), digest_size=8).hexdigest()
 
 
@@ -128,7 +128,7 @@ def decision(
     otp_id = assessment.episode.challenge.otp_id
     ids = tuple(x.event_id for x in events)
     return Decision(
-        decision_id=named("d_", account_id, otp_id, assessment.fingerprint(events), str(time)),
+        decision_id=named("d_", account_id, otp_id, assessment.fingerprint(events, time)),
         account_id=account_id,
         otp_id=otp_id,
         incident_id=incident,

@@ -146,7 +146,7 @@ class Detector:
             elif isinstance(event, LineChanged):
                 if event.occurred_at <= track.until:
                     self._reassess(t, track, t.now, out)
-            elif track.start - before <= event.occurred_at <= track.until and _matters(event, track):
+            elif track.start - before <= event.occurred_at <= track.until and _matters(event, track, t.profile):
                 self._reassess(t, track, t.now, out)
 
     # --- saying
@@ -167,7 +167,7 @@ class Detector:
         if keep or changed or a.level == "alert" or track.open:
             events, time = evidence(a, t.profile)
             incident = incident_id(t.account_id, t.recent, track.otp_id, self.policy.windows)
-            fingerprint = a.fingerprint(events)
+            fingerprint = a.fingerprint(events, time)
             new = replace(new, seen=fingerprint)
             if (keep or changed) and fingerprint != track.said:
                 new = replace(new, said=fingerprint)
@@ -294,12 +294,14 @@ def _copy(t: Timeline) -> Timeline:
     )
 
 
-def _matters(event: AccountEvent, track: Track) -> bool:
+def _matters(event: AccountEvent, track: Track, profile: Profile) -> bool:
     """Whether an event of another kind, within the track's window, can change its assessment."""
     if isinstance(event, LoggedIn | OtpDispatched):
         return event.occurred_at <= track.start + 5_000
     if isinstance(event, AccountChanged):
         return track.used
+    if isinstance(event, MessageSeen):  # the code's own delivery says nothing new
+        return not any(token in profile.senders for token in event.peer)
     return True
 
 

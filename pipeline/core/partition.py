@@ -121,6 +121,11 @@ class Partition:
     def __len__(self) -> int:
         return len(self._accounts)
 
+    @property
+    def size(self) -> int:
+        """Bytes of encoded state held."""
+        return self._accounts.bytes
+
     def drop(self) -> None:
         """Forget everything (the partition was revoked)."""
         self._accounts.clear()

@@ -44,7 +44,7 @@ class LineFact(msgspec.Struct, array_like=True, frozen=True, order=True):
 
 
 class LinkFact(msgspec.Struct, array_like=True, frozen=True):
-    """The last word on a line of the account, and how many accounts it serves: as counted at the latest arrival."""
+    """The last word on a line of the account, since when it has been the account's, and how many accounts the latest arrival counts."""
 
     occurred_at: Ms
     event_id: str
@@ -52,6 +52,7 @@ class LinkFact(msgspec.Struct, array_like=True, frozen=True):
     status: str
     accounts: int
     counted_at: Ms
+    since: Ms
 
 
 class Lesson(msgspec.Struct, array_like=True, frozen=True):
@@ -193,20 +194,25 @@ def with_line_change(profile: Profile, event: LineChanged) -> Profile:
 
 
 def with_link(profile: Profile, event: LineLinked) -> Profile:
-    """Merge what is said of a line: the last word wins by (occurred_at, event_id), the number of its accounts by arrival.
+    """Merge what is said of a line: a declared word before a learned one, then the last by (occurred_at, event_id).
 
-    They differ: a link of last year that is told today changes the number today.
+    The number of accounts goes by arrival: a link of last year that is told today changes it today.
     """
     have = profile.links.get(event.line)
     word: LineLinked | LinkFact = event
-    count = (event.arrived_at, event.accounts)
+    count, since = (event.arrived_at, event.accounts), event.occurred_at
     if have is not None:
-        if (event.occurred_at, event.event_id) <= (have.occurred_at, have.event_id):
+        if _rank(event) <= _rank(have):
             word = have
         count = max(count, (have.counted_at, have.accounts))
-    new = LinkFact(word.occurred_at, word.event_id, word.arrived_at, word.status, count[1], count[0])
+        since = have.since if event.status == "unlinked" else min(since, have.since)
+    new = LinkFact(word.occurred_at, word.event_id, word.arrived_at, word.status, count[1], count[0], since)
     if new == have:
         return profile
     merged = copied(profile)
     merged.links = {**profile.links, event.line: new}
     return merged
+
+
+def _rank(word: LineLinked | LinkFact) -> tuple[bool, Ms, str]:
+    return (word.status != "learned", word.occurred_at, word.event_id)

@@ -31,12 +31,26 @@ DAY_MS = 86_400_000
 
 
 class Link(msgspec.Struct, frozen=True, array_like=True):
-    """The last word on one account of a line."""
+    """One account of a line: what was last declared, by (occurred_at, event_id), and the last code sent to the line; 0 and "" for never."""
 
-    occurred_at: Ms
-    event_id: str
-    status: Literal["linked", "unlinked", "learned"]
-    dispatched_at: Ms  # last dispatch to the line, 0 if none
+    occurred_at: Ms = 0
+    event_id: str = ""
+    declared: Literal["linked", "unlinked"] | None = None
+    dispatched_at: Ms = 0
+
+    def merged(self, event: LinkChanged) -> "Link":
+        """The link after an event, in whatever order events come."""
+        if event.status == "learned":
+            return msgspec.structs.replace(self, dispatched_at=max(self.dispatched_at, event.occurred_at))
+        if (event.occurred_at, event.event_id) <= (self.occurred_at, self.event_id):
+            return self
+        return Link(event.occurred_at, event.event_id, event.status, self.dispatched_at)
+
+    def status(self, learned_from: Ms) -> Literal["linked", "unlinked", "learned"]:
+        """A declared link stands; a code sent to the line since its end, and not too long ago, teaches one too."""
+        if self.declared == "linked":
+            return "linked"
+        return "learned" if self.dispatched_at > self.occurred_at and self.dispatched_at >= learned_from else "unlinked"
 
 
 class LineState(msgspec.Struct, array_like=True):
@@ -89,13 +103,12 @@ class Router:
         self._lines.put(event.line, new)
         return out
 
+    def _learned_from(self, now: Ms) -> Ms:
+        return now - DAY_MS * self._policy.windows.link_learned_days
+
     def _active(self, state: LineState, now: Ms) -> list[str]:
-        learned_from = now - DAY_MS * self._policy.windows.link_learned_days
-        return sorted(
-            account
-            for account, link in state.links.items()
-            if link.status == "linked" or (link.status == "learned" and link.dispatched_at >= learned_from)
-        )
+        learned_from = self._learned_from(now)
+        return sorted(account for account, link in state.links.items() if link.status(learned_from) != "unlinked")
 
     def _address(self, state: LineState, event: TelephonyEvent) -> list[AccountEvent]:
         if isinstance(event, LineChanged):
@@ -113,35 +126,32 @@ class Router:
 
     def _link(self, state: LineState, event: LinkChanged) -> list[AccountEvent]:
         account = event.account_id
+        learned_from = self._learned_from(event.arrived_at)
         before = self._active(state, event.arrived_at)
-        have = state.links.get(account)
-        learned = event.status == "learned"
-        dispatched = max(have.dispatched_at if have else 0, event.occurred_at if learned else 0)
-        link = Link(event.occurred_at, event.event_id, event.status, dispatched)
-        if have is not None:
-            older = (event.occurred_at, event.event_id) <= (have.occurred_at, have.event_id)
-            if older or (learned and have.status == "linked"):  # a dispatch adds nothing to a link that was declared
-                link = Link(have.occurred_at, have.event_id, have.status, dispatched)
+        have = state.links.get(account, Link())
+        link = have.merged(event)
         state.links = {**state.links, account: link}
         after = self._active(state, event.arrived_at)
-        if before == after:
+        if have.status(learned_from) == link.status(learned_from):
             return []
         if len(after) > self._policy.bounds.line_accounts:
             self.overfull += 1
             return []
-        told = set(after) | set(before)
-        out: list[AccountEvent] = [
-            LineLinked(
-                event_id=_derived_id(event, who),
-                account_id=who,
-                occurred_at=state.links[who].occurred_at,
-                arrived_at=event.arrived_at,
-                line=event.line,
-                status=state.links[who].status,
-                accounts=len(after),
+        out: list[AccountEvent] = []
+        for who in sorted({*after, *before}):
+            told = state.links[who]
+            status = told.status(learned_from)
+            out.append(
+                LineLinked(
+                    event_id=_derived_id(event, who),
+                    account_id=who,
+                    occurred_at=told.dispatched_at if status == "learned" else told.occurred_at,
+                    arrived_at=event.arrived_at,
+                    line=event.line,
+                    status=status,
+                    accounts=len(after),
+                )
             )
-            for who in sorted(told)
-        ]
         if account in after and account not in before:
             since = event.arrived_at - 1000 * self._policy.windows.route_recent_s
             changed_since = event.arrived_at - DAY_MS * self._policy.windows.route_line_days

@@ -18,6 +18,7 @@ class Store(Generic[T]):
         self._decoded: dict[str, T] = {}  # insertion order is the order of last use
         self._stale: set[str] = set()  # decoded is newer than encoded
         self._dirty: dict[str, None] = {}  # changed since changes() was last called, in order
+        self.bytes = 0  # size of the encoded values; one that was put since counts as it was
 
     def get(self, key: str) -> T | None:
         """The value, decoded; None where there is none."""
@@ -40,7 +41,7 @@ class Store(Generic[T]):
             old = self._decoded.pop(oldest)
             if oldest in self._stale:
                 self._stale.discard(oldest)
-                self._encoded[oldest] = self._encode(old)
+                self._keep(oldest, self._encode(old))
 
     def changes(self) -> dict[str, bytes]:
         """Encoded value of every key put since the last call."""
@@ -48,7 +49,7 @@ class Store(Generic[T]):
         for key in self._dirty:
             if key in self._stale:
                 self._stale.discard(key)
-                self._encoded[key] = self._encode(self._decoded[key])
+                self._keep(key, self._encode(self._decoded[key]))
             changed[key] = self._encoded[key]
         self._dirty.clear()
         return changed
@@ -57,7 +58,7 @@ class Store(Generic[T]):
         """Take an encoded value back as it was persisted."""
         self._decoded.pop(key, None)
         self._stale.discard(key)
-        self._encoded[key] = raw
+        self._keep(key, raw)
 
     def keys(self) -> Iterator[str]:
         """All keys held."""
@@ -66,11 +67,16 @@ class Store(Generic[T]):
             if key not in self._encoded:
                 yield key
 
+    def _keep(self, key: str, raw: bytes) -> None:
+        self.bytes += len(raw) - len(self._encoded.get(key, b""))
+        self._encoded[key] = raw
+
     def __len__(self) -> int:
         return len(self._encoded) + sum(1 for key in self._stale if key not in self._encoded)
 
     def clear(self) -> None:
         """Forget everything."""
+        self.bytes = 0
         self._encoded.clear()
         self._decoded.clear()
         self._stale.clear()

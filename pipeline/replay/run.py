@@ -200,8 +200,7 @@ class Replay:
         for feed in sorted(self._fresh):
             self._beats.arrived(feed, 0, self._arrivals[feed])
         self._fresh.clear()
-        for feed in self._feeds:
-            self._beats.caught_up(feed, 0, read_to)
+        self._beats.all_caught_up(read_to)
         beat = self._beats.due(at)
         self._next_beat = at + BEAT_MS
         if beat is not None:

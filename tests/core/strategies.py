@@ -80,7 +80,8 @@ def _event(kind: str, draw: st.DrawFn, base: dict[str, object]) -> AccountEvent:
             make = {"line": b(lines), "direction": b(st.sampled_from(["inbound", "outbound"])), "peer": b(peers), "has_code": b(maybe_bool)}
             return MessageSeen(**base, **make)  # type: ignore[arg-type]
         case "line":
-            return LineChanged(**base, line=b(lines), change=b(st.sampled_from(["sim_swapped", "forwarding_on", "roaming_on"])), country="FR")  # type: ignore[arg-type]
+            change = b(st.sampled_from(["sim_swapped", "forwarding_on", "roaming_on"]))
+            return LineChanged(**base, line=b(lines), change=change, country="FR")  # type: ignore[arg-type]
         case "linked":
             return LineLinked(**base, line=b(lines), status="linked", accounts=b(st.integers(1, 3)))  # type: ignore[arg-type]
         case "entry":

@@ -1,5 +1,7 @@
 """The laws of the fold, as properties over random lives of an account."""
 
+from itertools import pairwise
+
 import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -116,9 +118,7 @@ def test_restart_free(events: list[AccountEvent]) -> None:
 def test_time_is_a_value(events: list[AccountEvent], days: int) -> None:
     """Law 5: the same life on another day gives the same decisions."""
     shift = days * 86_400_000
-    moved = [
-        msgspec.structs.replace(e, occurred_at=e.occurred_at + shift, arrived_at=e.arrived_at + shift) for e in events
-    ]
+    moved = [msgspec.structs.replace(e, occurred_at=e.occurred_at + shift, arrived_at=e.arrived_at + shift) for e in events]
     _, said = lived(events)
     detector = Detector(POLICY)
     t = new_timeline(ACCOUNT)
@@ -163,7 +163,7 @@ def test_findings_are_told_in_sequence(events: list[AccountEvent]) -> None:
         assert [f.sequence for f in told] == list(range(1, len(told) + 1))
         assert told[0].activity == "create"
         assert all(f.activity != "create" for f in told[1:])
-        assert all(not (a.activity == b.activity == "close") for a, b in zip(told, told[1:], strict=False))
+        assert all(not (a.activity == b.activity == "close") for a, b in pairwise(told))
         assert all(f.events for f in told)
 
 

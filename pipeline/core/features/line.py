@@ -37,6 +37,6 @@ def line_features(
     if line is not None and line in profile.links:
         link = profile.links[line]
         if link.status == "linked" and link.arrived_at <= e.seen_by and changed is None and len(profile.links) > 1:
-            changed = link.occurred_at
+            changed = link.since
     if changed is not None and changed <= e.start:
         f["hours_since_phone_change"] = (e.start - changed) / HOUR_MS

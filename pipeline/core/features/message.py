@@ -11,19 +11,20 @@ STRANGER_TEXT_MS = 120_000  # T10: a text this long before the call
 
 
 def message_features(f: dict[str, object], e: Episode, profile: Profile, policy: Policy, around: list[CallSeen]) -> None:
-    if not e.messages and not profile.texters:
-        return  # no message feed for this customer
     senders = set(profile.senders).union(*(s.sender for s in e.challenge.sends))
+    messages = [m for m in e.messages if not senders & set(m.peer)]  # the code's own delivery says nothing
+    if not messages and not profile.texters:
+        return  # no message feed for this customer
     strange_from: list[tuple[Ms, tuple[str, ...]]] = []
     first_ring = min((c.started for c in around), default=None)
     sent = [s.occurred_at for s in e.challenge.sends if s.channel == "sms"]
     texted_out = False
     before_call = False
     unexplained = set(range(len(sent)))  # a dispatch without a sender explains one unknown text (B18)
-    for message in e.messages:
+    for message in messages:
         at = message.occurred_at
         if message.direction == "inbound":
-            if at > e.moment or message.peer_is_contact is True or senders & set(message.peer):
+            if at > e.moment or message.peer_is_contact is True:
                 continue
             if any(token in profile.peers or token in profile.texters for token in message.peer):
                 continue

@@ -101,5 +101,5 @@ def as_dict(features: Features) -> dict[str, FeatureValue]:
     for name in FIELDS:
         value = getattr(features, name)
         if value is not None:
-            out[name] = round(value, 6) if type(value) is float else value
+            out[name] = round(value, 6) + 0.0 if type(value) is float else value
     return out
