@@ -3,27 +3,31 @@
 The rungs of the ladder below the live one, which needs a broker (tests/broker). The plain fold is the reference.
 """
 
-from collections.abc import Iterable, Iterator
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
+from typing import TypeVar
 
 import msgspec
 import pytest
 
+from pipeline.core.errors import InvalidEvent
 from pipeline.core.events import AnyEvent, Beat, Ms
 from pipeline.core.outcome import Decision, Finding, Late, Outcome
 from pipeline.core.partition import Partition
 from pipeline.core.policy import Policy
-from pipeline.core.profile import Profile
+from pipeline.core.route import Router
 from pipeline.replay.run import Replay
 from pipeline.simulate.run import simulate
 from pipeline.wire.codec import OutcomeEncoder, decode_event, encode_event
-from pipeline.wire.ingest import Ingest
+from pipeline.wire.ingest import Addressed, Ingest
 from pipeline.wire.log import LogRecord, encode_line, merge_logs
 from tests.stories import DAY_S, Run, Story, played, pseudonyms, stories
 from tests.stories import run as stories_run
 
+T = TypeVar("T")
 STORIES = [pytest.param(s, id=s.name) for s in stories()]
 SHUFFLES = 2  # arrival orders tried per story
 WRITTEN = ("alerts", "decisions", "holds")
@@ -109,35 +113,67 @@ def test_any_order_within_the_bound_with_everything_twice_ends_the_same(story: S
         assert ends(*refolded(events, story.rules)) == expected
 
 
-def shuffled(events: list[AnyEvent], random: Random, slack: Ms) -> list[AnyEvent]:
+@pytest.mark.parametrize("story", STORIES)
+def test_any_order_before_the_lines_are_routed_ends_the_same(story: Story) -> None:
+    run = played(story.name)
+    events = rerouted(story.log, story.ingest_at, run, story.rules, Random(story.name))
+    assert ends(*refolded(events, story.rules)) == ends(outcomes(run), run.partition)
+
+
+def shuffled(events: Iterable[AnyEvent], random: Random, slack: Ms) -> list[AnyEvent]:
     """Deliver every event twice, each time up to the slack later than the log has it; beats keep their time."""
-    delivered: list[tuple[Ms, float, AnyEvent]] = []
     now = 0
+    delivered: list[tuple[Ms, AnyEvent]] = []
     for event in events:
         now = max(now, event.arrived_at)  # what waited for a link arrived long before it stands in the log
-        if isinstance(event, Beat):
-            delivered.append((now, 0.0, event))
-        else:
-            delivered += [(now + random.randint(0, slack), random.random(), event) for _ in range(2)]
-    return [event for _, _, event in sorted(delivered, key=lambda d: d[:2])]
+        delivered += [(now, event)] if isinstance(event, Beat) else late_and_twice(now, event, random, slack)
+    return in_order(delivered)
 
 
-def ends(said: list[Outcome], partition: Partition) -> tuple[dict[str, Decision], dict[str, Profile]]:
+def late_and_twice(at: Ms, value: T, random: Random, slack: Ms) -> list[tuple[Ms, T]]:
+    return [(at + random.randint(0, slack), value) for _ in range(2)]
+
+
+def in_order(delivered: list[tuple[Ms, T]]) -> list[T]:
+    return [value for _, value in sorted(delivered, key=lambda d: d[0])]
+
+
+def rerouted(log: Iterable[LogRecord], ingest_at: Callable[[Ms], Ingest], run: Run, policy: Policy, random: Random) -> list[AnyEvent]:
+    """Disorder both stages before detect, by half of the slack each: records before route and events after it; beats as they were."""
+    half = 500 * policy.bounds.slack_s
+    read: list[tuple[Ms, Addressed]] = []
+    now = 0
+    for record in log:
+        now = max(now, record.ts)
+        with contextlib.suppress(InvalidEvent):
+            for addressed in ingest_at(record.ts).read(record.topic, record.value, record.ts):
+                read += late_and_twice(now, addressed, random, half)
+    router = Router(policy)
+    delivered: list[tuple[Ms, AnyEvent]] = [(e.arrived_at, e) for e in run.events if isinstance(e, Beat)]
+    for offset, (at, addressed) in enumerate(sorted(read, key=lambda r: r[0])):
+        events = router.fold(offset, addressed.event) if addressed.topic == "lines" else [addressed.event]  # type: ignore[arg-type]
+        delivered += [(at + random.randint(0, half), event) for event in events]
+    return in_order(delivered)
+
+
+def ends(said: list[Outcome], partition: Partition) -> tuple[dict[str, Decision], dict[str, object]]:
     """What everything comes to: the final assessment of each challenge, and each profile once all is sealed.
 
-    A challenge without a decision is one that ended clear and unused.
+    A challenge without a decision is one that ended clear and unused. Whether a finding was ever told, and which dispatch
+    taught a link, are of the order.
     """
     final = {f"{d.account_id}|{d.otp_id}": d for d in said if isinstance(d, Decision)}
-    profiles = {}
+    profiles: dict[str, object] = {}
     for account in partition.accounts():
         timeline = partition.timeline(account)
         assert timeline is not None
         timeline, _ = partition.detector.fire(timeline, timeline.now + LONG_AFTER_MS)
         assert not timeline.recent
         assert not timeline.tracks
-        profiles[account] = msgspec.structs.replace(timeline.profile, revision=0)  # counts the steps that led here
+        links = {line: (link.status, link.status == "linked" and link.occurred_at) for line, link in timeline.profile.links.items()}
+        profiles[account] = (msgspec.structs.replace(timeline.profile, revision=0, links={}), links)  # revision counts the steps
     return {
-        key: msgspec.structs.replace(d, finding_uid=None)  # whether it was told is of the order
+        key: msgspec.structs.replace(d, finding_uid=None)
         for key, d in final.items()
         if not (d.level == "clear" and d.stage in ("before_entry", "near_miss"))
     }, profiles
@@ -230,9 +266,13 @@ def test_an_hour_restarted_now_and_then_and_kept_as_bytes_says_the_same(hour: tu
 
 
 def test_an_hour_in_any_order_with_everything_twice_ends_the_same(hour: tuple[Path, Run]) -> None:
-    _, run = hour
+    log, run = hour
     events = shuffled(run.events, Random(1), 1000 * Policy().bounds.slack_s)
-    assert ends(*refolded(events, Policy())) == ends(outcomes(run), run.partition)
+    expected = ends(outcomes(run), run.partition)
+    assert ends(*refolded(events, Policy())) == expected
+    ingest = Ingest(Policy(), pseudonyms())
+    events = rerouted(merge_logs([log]), lambda _: ingest, run, Policy(), Random(2))
+    assert ends(*refolded(events, Policy())) == expected
 
 
 def test_an_hour_replayed_raw_and_recorded_writes_the_same_bytes(hour: tuple[Path, Run], tmp_path: Path) -> None:
