@@ -26,10 +26,13 @@ def run_demo(seed: int, accounts: int, hours: float, out: Path) -> None:
     )
     screen.print("Attacks are far more frequent than at a bank, so that there is something to see.")
     began = perf_counter()
-    with progress.status("simulating"):
-        simulated = simulate(seed, accounts, hours, out, history_days=HISTORY_DAYS, prior=ATTACKS, lookalikes=LOOKALIKES)
+    with progress.status("simulating") as status:
+        simulated = simulate(
+            seed, accounts, hours, out, history_days=HISTORY_DAYS, prior=ATTACKS, lookalikes=LOOKALIKES,
+            progress=lambda _, text: status.update(f"simulating: {text}"),
+        )  # fmt: skip
     log, truth = out / simulated.log, out / simulated.truth
-    screen.print(f"              {count(simulated.records, 'record')} in {perf_counter() - began:.1f} s")
+    screen.print(f"{count(simulated.records, 'record')} in {perf_counter() - began:.1f} s. Replaying them through the detector.\n")
     request = Request(
         out=out / "said",
         policy=policy_from(tomllib.loads((out / simulated.policy).read_text())),
@@ -37,8 +40,10 @@ def run_demo(seed: int, accounts: int, hours: float, out: Path) -> None:
         dead_letters=DeadLetters("reference"),
         truth=truth,
         expected=simulated.records,
+        stories=False,
     )
     run_replay(read_log(log), request, screen, progress)
-    said = shlex.quote(str(request.out / "alerts.jsonl"))
-    screen.print(f"{'input':13} {log}, {truth}")
-    screen.print(f"next          one alert in full: head -1 {said} | python3 -m json.tool")
+    said = shlex.quote(str(request.out))
+    screen.print(f"{'':13} {log}, {truth} (what went in, and the truth)")
+    screen.print(f"next          .venv/bin/offhook score {said} --truth {shlex.quote(str(truth))} (by kind of attack and look-alike)")
+    screen.print(f"              head -1 {said}/alerts.jsonl | python3 -m json.tool (an alert in full)")

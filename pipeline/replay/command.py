@@ -12,10 +12,10 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from pipeline.core.events import Feed, Ms
 from pipeline.core.policy import Policy
 from pipeline.replay.cases import read_cases
-from pipeline.replay.report import clock, findings_table, score_lines, score_table, summary_lines
+from pipeline.replay.report import WIDE, clock, findings_table, score_lines, score_table, summary_lines
 from pipeline.replay.run import Progress as Watch
 from pipeline.replay.run import Replay
-from pipeline.replay.score import Truth, read_truth, score
+from pipeline.replay.score import Truth, missed, read_truth, score
 from pipeline.replay.summary import Summary
 from pipeline.wire.dead_letter import DeadLetters
 from pipeline.wire.log import LogRecord
@@ -23,7 +23,9 @@ from pipeline.wire.pseudonym import Pseudonyms
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """What to replay and how. ``truth``: a truth file to score against. ``expected``: how many records there are, if known."""
+    """What to replay and how. ``truth``: a truth file to score against. ``expected``: how many records there are, if known.
+    ``stories``: print the score by story too.
+    """
 
     out: Path
     policy: Policy
@@ -36,6 +38,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     prefix: str = ""
     expected: int | None = None
     quiet: bool = False
+    stories: bool = True
 
 
 @contextmanager
@@ -76,24 +79,27 @@ def run_replay(records: Iterable[LogRecord], request: Request, console: Console,
     with _watching(progress, request.expected) as watch:
         summary = replay.run(records, None if request.quiet else watch)
     took = perf_counter() - began
-    show(request.out, summary, truths, console, table=not request.quiet)
+    show(request.out, summary, truths, console, table=not request.quiet, stories=request.stories)
     console.print(f"took          {took:.1f} s, {summary.records / took:,.0f} records/s")
     return summary
 
 
-def show(out: Path, summary: Summary, truths: list[Truth], console: Console, table: bool = True) -> None:
+def show(out: Path, summary: Summary, truths: list[Truth], console: Console, table: bool = True, stories: bool = True) -> None:
     """Print the findings, the summary and, where the truth is known, the score."""
     cases = read_cases(out)
     known = {(t.account_id, t.otp_id): t for t in truths}
     shown = [case for case in cases if not ((truth := known.get((case.account_id, case.otp_id))) and truth.history)]
     if table and shown:
-        console.print(findings_table(shown, known))
+        console.print(findings_table(shown, known, wide=console.width >= WIDE))
         console.print()
     scored = score(truths, cases) if truths else None
-    if scored is not None and table:
+    if scored is not None and table and stories:
         console.print(score_table(scored))
         console.print()
-    for line in summary_lines(summary) + (score_lines(scored) if scored is not None else []):
+    lines = summary_lines(summary)
+    if scored is not None:
+        lines += score_lines(scored, missed(truths, cases))
+    for line in lines:
         console.print(line)
     for name, what in (
         ("alerts.jsonl", "for case management"),

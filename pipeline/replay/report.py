@@ -1,7 +1,9 @@
 """What does a person see after a run? A table of the findings, a summary in words, and the score where the truth is known."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from rich.box import HEAVY_HEAD, SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -11,8 +13,11 @@ from pipeline.replay.cases import Case
 from pipeline.replay.score import Group, Score, Truth
 from pipeline.replay.summary import Summary
 
+Truths = dict[tuple[str, str], Truth]  # by account and challenge
 MOST_ROWS = 25
 MOST_REASONS = 3
+MOST_NAMES = 10
+WIDE = 110  # columns of a terminal from which tables have lines
 
 
 def clock(ms: Ms, day: bool = False) -> str:
@@ -24,10 +29,10 @@ def seconds(value: float | None) -> str:
     """Seconds with a sign, minutes from two on; below zero is before the entry.
 
     >>> seconds(-12.4), seconds(0.3), seconds(None), seconds(-600)
-    ('-12 s', '+0.3 s', 'never entered', '-10 min')
+    ('-12 s', '+0.3 s', 'no entry', '-10 min')
     """
     if value is None:
-        return "never entered"
+        return "no entry"
     if abs(value) >= 120:
         return f"{value / 60:+.0f} min"
     return f"{value:+.1f} s" if abs(value) < 10 else f"{value:+.0f} s"
@@ -45,7 +50,7 @@ def reasons(case: Case) -> str:
     return ", ".join(name.replace("_", " ") for _, name in strongest)
 
 
-def _verdict(case: Case, truths: dict[tuple[str, str], Truth]) -> Text:
+def _verdict(case: Case, truths: Truths) -> Text:
     truth = truths.get((case.account_id, case.otp_id))
     if truth is None:
         return Text("?")
@@ -54,20 +59,21 @@ def _verdict(case: Case, truths: dict[tuple[str, str], Truth]) -> Text:
     return Text(f"{truth.label} ({truth.story})", style="green")
 
 
-def findings_table(cases: list[Case], truths: dict[tuple[str, str], Truth] | None = None, rows: int = MOST_ROWS) -> Table:
-    """One row per finding, by the time of its first alert."""
+def findings_table(cases: list[Case], truths: Truths | None = None, rows: int = MOST_ROWS, wide: bool = True) -> Table:
+    """One row per finding, by the time of its first alert; ``wide``: with lines between the columns."""
     shown = cases[:rows]
     more = f"first {rows} of {count(len(cases), 'finding')}" if len(cases) > rows else count(len(cases), "finding")
-    table = Table(title=f"Alerts ({more}; times in UTC, seconds before (-) or after (+) the code was entered)", title_justify="left")
+    title = f"Alerts ({more}; times in UTC, seconds before (-) or after (+) the code was entered)"
+    table = Table(title=title, title_justify="left", box=HEAVY_HEAD if wide else SIMPLE_HEAD, padding=(0, 1) if wide else (0, 1, 0, 0))
     days = len({c.first.time // 86_400_000 for c in shown}) > 1
     table.add_column("time", no_wrap=True)
     table.add_column("account", no_wrap=True)
-    table.add_column("what happened", min_width=24, ratio=3)
+    table.add_column("what happened", min_width=10, ratio=3)
     table.add_column("to entry", justify="right", no_wrap=True)
     table.add_column("prob.", justify="right", no_wrap=True)
-    table.add_column("main reasons", min_width=24, ratio=3)
+    table.add_column("main reasons", min_width=10, ratio=3)
     if truths:
-        table.add_column("truth", no_wrap=True)
+        table.add_column("truth", min_width=9)
     for case in shown:
         after = case.after_entry_s
         lead = Text(seconds(after), style="bold green" if after is None or after < 0 else "")
@@ -116,12 +122,13 @@ def score_table(score: Score) -> Table:
     return table
 
 
-def score_lines(score: Score) -> list[str]:
-    """The score in words."""
+def score_lines(score: Score, missed: Sequence[Truth] = ()) -> list[str]:
+    """The score in words. ``missed``: the takeovers to name."""
     caught, benign = score.takeovers, score.benign
     rate, low, high = score.false_alarms_per_10k
     lines = [
         f"takeovers     {caught.alerted} caught of {caught.challenges}: {_interval(caught)}, missed {caught.challenges - caught.alerted}",
+        *([f"              missed: {_names(missed)}"] if missed else []),
         f"  with a call {score.takeovers_with_call.alerted} of {score.takeovers_with_call.challenges}"
         f", without a call {score.takeovers_without_call.alerted} of {score.takeovers_without_call.challenges}",
         f"lead time     before the entry {_share(caught.before_entry, caught.entered)}, at most 1 s after it "
@@ -137,6 +144,11 @@ def score_lines(score: Score) -> list[str]:
     if score.unmatched:
         lines.append(f"unmatched     {count(score.unmatched, 'finding')} about challenges that the truth does not name")
     return lines
+
+
+def _names(missed: Sequence[Truth]) -> str:
+    shown = ", ".join(f"{t.account_id} ({t.story})" for t in missed[:MOST_NAMES])
+    return shown if len(missed) <= MOST_NAMES else f"{shown} and {len(missed) - MOST_NAMES} more"
 
 
 def summary_lines(summary: Summary) -> list[str]:

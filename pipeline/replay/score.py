@@ -162,6 +162,12 @@ def pooled(runs: Iterable[tuple[Iterable[Truth], Iterable[Case]]]) -> Score:
     )
 
 
+def missed(truths: Iterable[Truth], cases: Iterable[Case]) -> list[Truth]:
+    """The takeovers of the log proper about which nothing was said."""
+    said = {(case.account_id, case.otp_id) for case in cases}
+    return [t for t in truths if t.label == "takeover" and not t.history and (t.account_id, t.otp_id) not in said]
+
+
 def read_truth(path: Path) -> list[Truth]:
     """Read a truth file. Raises ValueError with file and line for a line that is none."""
     decode = msgspec.json.Decoder(Truth).decode

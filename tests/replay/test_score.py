@@ -148,7 +148,7 @@ def test_people_can_read_it() -> None:
         console.print(line)
     console.file.close()
     text = console.export_text()
-    for words in ("-1.0 s", "never entered", "call live at entry", "takeover (V1)", "false alarm (B8)", "One-time code read out"):
+    for words in ("-1.0 s", "no entry", "call live at entry", "takeover (V1)", "false alarm (B8)", "One-time code read out"):
         assert words in text
     assert "known device" not in text.split("By story")[0]
     assert "1 caught of 1: 100.0 % (20.7 to 100.0)" in text
