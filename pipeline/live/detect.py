@@ -4,7 +4,7 @@ from typing import Any
 
 from pipeline.core.errors import InvalidEvent
 from pipeline.core.events import Beat
-from pipeline.core.outcome import Late
+from pipeline.core.outcome import Finding, Late
 from pipeline.core.partition import Partition
 from pipeline.core.policy import Policy
 from pipeline.live import metrics
@@ -45,10 +45,13 @@ class DetectStage(FoldingStage[Partition]):
             encoded = [self._encode(outcome) for outcome in outcomes]
         except Exception as e:
             raise guarded(account, e) from e
+        metrics.count_event(event)
         metrics.count_outcomes(outcomes)
         for outcome, out in zip(outcomes, encoded, strict=True):
             if out is not None:
                 effects.add_record(out)
+                if isinstance(outcome, Finding) and outcome.activity != "close":
+                    effects.alerted.append((outcome.stage, outcome.time))
             elif isinstance(outcome, Late):
                 seconds = (outcome.arrived_at - outcome.occurred_at) // 1000
                 metrics.DEAD_LETTERS.labels(batch.tp.topic, "late").inc()

@@ -1,8 +1,12 @@
 """What does a batch lead to? Records for other topics, gathered by target partition and in order, before they are sent together."""
 
+import time
 from collections.abc import Sequence
 
 from pipeline.core.errors import Refusal
+from pipeline.core.events import Ms
+from pipeline.core.outcome import Stage
+from pipeline.live import metrics
 from pipeline.live.batch import Batch, Record
 from pipeline.live.outbox import Header, Outbox, Outgoing
 from pipeline.wire.codec import OutRecord
@@ -17,6 +21,7 @@ class Effects:
         self._prefix = prefix
         self._records: dict[tuple[str, int], list[Outgoing]] = {}
         self.count = 0
+        self.alerted: list[tuple[Stage, Ms]] = []  # of each alert: the stage of its challenge, and its time
 
     def add(self, topic: str, key: bytes, value: bytes | None, headers: Sequence[Header] = ()) -> None:
         """Add a record; ``topic`` without prefix. The key decides the partition, as for every other producer."""
@@ -51,3 +56,7 @@ class Effects:
     async def send(self) -> None:
         """Send everything and wait until the broker has it."""
         await self._outbox.send(self._records)
+        if self.alerted:
+            now = time.time()
+            for stage, at in self.alerted:
+                metrics.ALERT_LATENCY.labels(stage).observe(max(0.0, now - at / 1000))

@@ -171,6 +171,7 @@ class FoldingStage(ABC, Generic[F]):
             if 0 <= state.folded < batch.first - 1:
                 raise ReadAgain(state.folded + 1)
         if batch.last <= state.folded:
+            metrics.DUPLICATES.labels(self.name).inc(len(batch.records))
             return
         assert self._outbox is not None
         effects = Effects(self._outbox, self._prefix)
@@ -187,7 +188,9 @@ class FoldingStage(ABC, Generic[F]):
     async def _fold(self, held: Held[F], batch: Batch, effects: Effects) -> None:
         turns = Turns()
         for record in batch.records:
-            if record.offset > held.state.folded:
+            if record.offset <= held.state.folded:
+                metrics.DUPLICATES.labels(self.name).inc()
+            else:
                 try:
                     self.fold(held, batch, record, effects)
                 except InvalidEvent as e:

@@ -54,6 +54,7 @@ class IngestStage:
         self._flood = FloodWatch(policy.feeds)
         self._beats = BeatMaker(feeds)
         self._marks: dict[TP, Ms | None] = {}  # how far each partition of ours has been read
+        self._newest: dict[Feed, Ms] = {}  # the newest arrival in partitions of ours
         self._health = health
         self._outbox: Outbox | None = None
         self._reader: Reader | None = None
@@ -120,12 +121,16 @@ class IngestStage:
         raise ReadAgain(batch.first)
 
     def _read_up_to(self, batch: Batch, arrived_at: Ms) -> None:
+        feed = self._feed[batch.tp.topic]
+        self._newest[feed] = max(arrived_at, self._newest.get(feed, 0))
         if batch.tp in self._marks:  # else it went to somebody else meanwhile
             self._beats.arrived(self._feed[batch.tp.topic], batch.tp.partition, arrived_at)
             self._marks[batch.tp] = max(arrived_at, self._marks[batch.tp] or 0)
 
     async def tick(self) -> None:
-        """Beat even where nothing arrives."""
+        """Beat even where nothing arrives, and tell how long that has been."""
+        for feed, newest in self._newest.items():
+            metrics.WATERMARK_AGE.labels(feed).set(max(0.0, time.time() - newest / 1000))
         await self._beat()
 
     async def _beat(self) -> None:

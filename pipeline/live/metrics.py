@@ -9,6 +9,7 @@ from typing import Final, NamedTuple, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, GCCollector, Histogram, PlatformCollector, ProcessCollector
 
+from pipeline.core.events import AnyEvent
 from pipeline.core.outcome import Decision, Finding, Hold, HoldEnded, Late, Outcome
 
 REGISTRY: Final = CollectorRegistry()
@@ -51,7 +52,7 @@ BUILD_INFO = _declare(Gauge, "offhook_build_info", "What runs: always 1", "none"
 
 RECORDS_READ = _declare(Counter, "offhook_records_read", "Records read from a topic", "records", ["stage", "topic"])
 DEAD_LETTERS = _declare(Counter, "offhook_dead_letters", "Records set aside, by reason", "records", ["topic", "reason"])
-DUPLICATES = _declare(Counter, "offhook_duplicates", "Events that had been folded before", "events", ["stage"])
+DUPLICATES = _declare(Counter, "offhook_duplicates", "Records that were read again and had been folded before", "records", ["stage"])
 LATE = _declare(Counter, "offhook_late_events", "Events that arrived too late to be folded", "events")
 FEED_SUSPENDED = _declare(
     Gauge, "offhook_feed_suspended", "1 while a feed is left out because too much of it cannot be read", "none", ["feed"]
@@ -101,6 +102,11 @@ STATE_BYTES = _declare(Gauge, "offhook_state_bytes", "Encoded size of the state 
 FOREIGN_WRITES = _declare(
     Counter, "offhook_foreign_writes", "Changelog records of a superseded owner, read and ignored", "records", ["stage"]
 )
+
+
+def count_event(event: AnyEvent) -> None:
+    """Count an event that was folded."""
+    EVENTS_FOLDED.labels(str(type(event).__struct_config__.tag)).inc()
 
 
 def count_outcomes(outcomes: Iterable[Outcome]) -> None:

@@ -279,11 +279,7 @@ def test_no_topic_is_named_that_does_not_exist() -> None:
 
 # Declared and shown, but set by no worker: their panels stay empty and their rules silent. Take a name away when a worker sets it.
 NOT_SET = {
-    "offhook_alert_latency_seconds",
-    "offhook_duplicates_total",
-    "offhook_events_folded_total",
     "offhook_state_bytes",
-    "offhook_watermark_age_seconds",
 }
 
 
