@@ -85,7 +85,7 @@ def story() -> Log:
     """Two customers with habits, one of whom is taken over."""
     log = Log()
     habits(log)
-    habits(log, "acc-2", "+447700900456")
+    habits(log, "acc-2", "+447700900456", until=START - 420_000)  # seven minutes earlier: no two records arrive together
     takeover(log)
     log.challenge("acc-2", "+447700900456", START + 60_000, "acc-2-today", "dev-acc-2")
     return log
