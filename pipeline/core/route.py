@@ -183,6 +183,11 @@ class Router:
     def __len__(self) -> int:
         return len(self._lines)
 
+    @property
+    def size(self) -> int:
+        """Bytes of encoded state held."""
+        return self._lines.bytes
+
     def drop(self) -> None:
         """Forget everything."""
         self._lines.clear()

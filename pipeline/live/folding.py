@@ -209,6 +209,7 @@ class FoldingStage(ABC, Generic[F]):
         """Raise what a restore has raised, and read on from where the state ends, even where no batch comes."""
         assert self._reader is not None
         metrics.STATE_ENTITIES.labels(self.name).set(sum(len(held.state) for held in self._held.values()))
+        metrics.STATE_BYTES.labels(self.name).set(sum(held.fold.size for held in self._held.values()))
         for partition, held in list(self._held.items()):
             if held.claim is not None and held.claim.done() and not held.claim.cancelled():
                 held.claim.result()

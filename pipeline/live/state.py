@@ -35,6 +35,10 @@ class Fold(Protocol):
     def drop(self) -> None:
         """Forget everything."""
 
+    @property
+    def size(self) -> int:
+        """Bytes of encoded state held."""
+
 
 class StateAhead(Exception):
     """The changelog speaks of input that is not there: the input topic was made anew under the same name."""

@@ -277,15 +277,8 @@ def test_no_topic_is_named_that_does_not_exist() -> None:
 
 # -- workers
 
-# Declared and shown, but set by no worker: their panels stay empty and their rules silent. Take a name away when a worker sets it.
-NOT_SET = {
-    "offhook_state_bytes",
-}
 
-
-@pytest.mark.parametrize(
-    "name", [pytest.param(m, marks=pytest.mark.xfail(m in NOT_SET, reason="no worker sets it", strict=False)) for m in METRICS]
-)
+@pytest.mark.parametrize("name", METRICS)
 def test_metric_is_set_by_a_worker(name: str) -> None:
     (constant,) = [word for word, value in vars(metrics).items() if getattr(value, "_name", None) == name.removesuffix("_total")]
     elsewhere = [f for f in LIVE.glob("*.py") if f.name != "metrics.py" and re.search(rf"\b{constant}\b", f.read_text())]

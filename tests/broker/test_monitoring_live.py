@@ -1,0 +1,97 @@
+"""What a running worker tells its operator: alive, ready when restored, and every metric that is declared."""
+
+import socket
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterable
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
+
+from pipeline.live.metrics import METRICS
+from pipeline.wire.log import LogRecord
+from tests.broker.harness import Deployment
+
+pytestmark = pytest.mark.broker
+STAGES = ("ingest", "route", "detect")
+# Set only when something goes wrong, or, for decisions and holds, when the story of the log has it.
+RARE = {"offhook_quarantined_total", "offhook_duplicates_total", "offhook_late_events_total", "offhook_feed_suspended"}
+
+
+def ask(port: int, path: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as e:
+        with e:
+            return e.code, e.read().decode()
+    except (urllib.error.URLError, ConnectionError):
+        return 0, "nobody listens yet"
+
+
+def wait_until_ready(port: int, within_s: float = 30) -> None:
+    deadline = time.monotonic() + within_s
+    while (said := ask(port, "/readyz"))[0] != 200:
+        assert time.monotonic() < deadline, said
+        time.sleep(0.1)
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+    finally:
+        for one in sockets:
+            one.close()
+
+
+def samples(port: int) -> list[Sample]:
+    status, text = ask(port, "/metrics")
+    assert status == 200
+    return [s for family in text_string_to_metric_families(text) for s in family.samples if s.name.startswith("offhook_")]
+
+
+def total(found: Iterable[Sample], name: str, **labels: str) -> float:
+    return sum(s.value for s in found if s.name == name and labels.items() <= s.labels.items())
+
+
+def test_a_deployment_tells_how_it_is(deploy: Callable[..., Deployment], log: list[LogRecord]) -> None:
+    live = deploy()
+    raw = live.load([*log, LogRecord("telephony", 0, 0, log[-1].ts, None, b"+447700900123 is not JSON")])
+    ports = dict(zip(STAGES, free_ports(3), strict=True))
+    workers = {stage: live.start(stage, http_port=ports[stage]) for stage in STAGES}
+    for port in ports.values():
+        wait_until_ready(port)
+    live.settled()
+    time.sleep(3)  # progress is looked at every two seconds
+    for port in ports.values():
+        assert ask(port, "/healthz")[0] == ask(port, "/readyz")[0] == 200
+
+    by_stage = {stage: samples(port) for stage, port in ports.items()}
+    everything = [sample for found in by_stage.values() for sample in found]
+    told = {sample.name.removesuffix("_bucket") for sample in everything}
+    assert METRICS.keys() - told - RARE == set(), "declared, and told by no worker"
+
+    assert total(by_stage["ingest"], "offhook_records_read_total") == raw
+    assert total(by_stage["ingest"], "offhook_dead_letters_total", reason="not_json") == 1
+    assert total(by_stage["ingest"], "offhook_lag_records") == total(by_stage["route"], "offhook_lag_records") == 0
+    assert total(by_stage["detect"], "offhook_partitions", state="restored") == live.partitions
+    assert total(by_stage["detect"], "offhook_events_folded_total", type="beat") > 0
+    assert total(by_stage["detect"], "offhook_events_folded_total", type="otp_entered") > 0
+    alerts = total(by_stage["detect"], "offhook_alerts_total")
+    assert alerts == len(live.read("alerts"))
+    assert total(by_stage["detect"], "offhook_alert_latency_seconds_count") == alerts - total(
+        by_stage["detect"], "offhook_alerts_total", activity="close"
+    )
+    assert total(by_stage["detect"], "offhook_state_bytes") > total(by_stage["detect"], "offhook_state_entities") > 0
+
+    people = {r.key.decode() for r in log if r.key is not None}
+    assert not people & {value for sample in everything for value in sample.labels.values()}, "no label is a person"
+    assert not any("7700" in value for sample in everything for value in sample.labels.values())
+    for stage in STAGES:
+        assert live.stop(workers[stage]) == 0
+        assert ask(ports[stage], "/healthz")[0] == 0, "the listener goes with the worker"
