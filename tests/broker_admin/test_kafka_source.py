@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 
 from pipeline.replay import kafka_source
 from pipeline.replay.kafka_source import KafkaUnreadable, read_kafka
@@ -214,3 +214,28 @@ def test_a_reader_that_stops_early_leaves_nothing_open(settings: Settings) -> No
 def test_no_topic_is_said(settings: Settings) -> None:
     with pytest.raises(KafkaUnreadable, match="none of these topics exists"):
         read(settings)
+
+
+def test_records_that_go_while_they_are_read_are_missed(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kafka_source, "PARTITION_BYTES", 1024)
+    monkeypatch.setattr(kafka_source, "CHUNK", 1)
+
+    async def story() -> None:
+        await make(settings, "logins", 1)
+        for n in range(40):
+            await send(settings, "logins", [(0, n, b"x" * 900)])
+
+    async def forget() -> None:
+        admin = AIOKafkaAdminClient(**settings.connection())
+        await admin.start()
+        try:
+            await admin.delete_records({TopicPartition(settings.topic("logins"), 0): RecordsToDelete(before_offset=30)})
+        finally:
+            await admin.close()
+
+    asyncio.run(story())
+    records = read_kafka(settings.connection(), T0, prefix=settings.prefix)
+    next(records)
+    asyncio.run(forget())
+    with pytest.raises(KafkaUnreadable, match="retention has removed records"):
+        list(records)
