@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 SEED ?= 7
 
 .DEFAULT_GOAL := help
@@ -16,15 +17,16 @@ help: ## Say what can be done
 	@echo "make TARGET, where TARGET is one of:"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-$(STAMP): requirements.lock pyproject.toml
+LOCKS := requirements.lock deploy/requirements-build.lock
+$(STAMP): $(LOCKS) pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
 		{ echo "make: OffHook needs Python 3.11 or later as '$(PYTHON)'; name another one: make setup PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
 		{ echo "make: $(PYTHON) has no venv module; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
 	@echo "Installing into $(VENV) (once)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@$(PIP) --require-hashes $(LOCKS:%=-r %)
+	@$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $(STAMP)
 
 .PHONY: setup
@@ -74,11 +76,14 @@ live: setup kafka ## Local Kafka, topics, workers and a simulated stream at real
 schemas: setup ## Write schemas/ from the types
 	@$(BIN)/offhook schemas --write
 
+COMPILE := $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --custom-compile-command "make lock"
 .PHONY: lock
-lock: setup ## Resolve the dependencies anew into requirements.lock, with hashes
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --group dev \
-		--custom-compile-command "make lock" --output-file requirements.lock pyproject.toml
+lock: setup ## Resolve the dependencies anew into the lock files, with hashes: for development, at run time, to build
+	@$(PIP) uv
+	@$(COMPILE) --group dev --output-file requirements.lock pyproject.toml
+	@$(COMPILE) --constraints requirements.lock --output-file requirements-runtime.lock pyproject.toml
+	@$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' | \
+		$(COMPILE) --constraints requirements.lock --output-file deploy/requirements-build.lock -
 
 .PHONY: clean
 clean: ## Remove outputs and caches (.venv and .kafka stay)
