@@ -5,11 +5,13 @@ any, tests that need one are skipped, and fail instead where ``CI`` or ``OFFHOOK
 """
 
 import contextlib
+import gc
 import os
 import shutil
 import subprocess
 import time
 import uuid
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import NoReturn
 
@@ -52,7 +54,8 @@ def _container() -> Iterator[str]:
         "advertised.listeners": f"PLAINTEXT://{HOST}:{port}",
         "controller.quorum.voters": "1@127.0.0.1:9094",
     }
-    container = DockerContainer(KAFKA_IMAGE).with_bind_ports(port, port)
+    container = DockerContainer(KAFKA_IMAGE)
+    container.ports[str(port)] = (HOST, port)  # on the loopback address only, which ``with_bind_ports`` cannot say
     for name, value in properties.items():
         container.with_env("KAFKA_" + name.upper().replace(".", "_"), value)
     with container:
@@ -85,6 +88,9 @@ def broker() -> Iterator[str]:
                 break
             except Exception as e:  # a daemon without the image, a machine without Java: try the next way
                 reasons.append(str(e))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ResourceWarning)  # a client that found nobody leaves its sockets open
+                gc.collect()
         if not found:
             _give_up("; ".join(reasons))
         yield found
