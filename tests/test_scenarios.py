@@ -2,6 +2,7 @@
 
 import pytest
 
+from pipeline.core.decision import finding_uid
 from pipeline.core.outcome import Decision, Finding, Hold, HoldEnded, Outcome
 from pipeline.core.rules import RULES, RULES_BY_NAME
 from tests.stories import GROUPS, SCENARIOS, Expect, Run, Story, findings, played, stories
@@ -21,6 +22,7 @@ def test_story(story: Story) -> None:
     for otp_id, expect in story.expect.items():
         _check(story, run, said, otp_id, expect)
     _check_counts(story, run, said)
+    _check_holds_rest_on_findings(run)
 
 
 def _check(story: Story, run: Run, said: list[Outcome], otp_id: str, expect: Expect) -> None:
@@ -88,6 +90,22 @@ def _check_hold(said: list[Outcome], otp_id: str, expect: Expect) -> None:
     else:
         assert isinstance(holds[0], Hold)
         assert isinstance(holds[-1], HoldEnded)
+
+
+def _check_holds_rest_on_findings(run: Run) -> None:
+    """After every event, a code that is held has an open finding, and the last word on a hold is its end."""
+    held: set[str] = set()
+    is_open: set[str] = set()
+    for n, (offset, o) in enumerate(run.said):
+        if isinstance(o, Hold):
+            held.add(o.finding_uid)
+        elif isinstance(o, HoldEnded):
+            held.discard(finding_uid(o.account_id, o.otp_id))
+        elif isinstance(o, Finding):
+            (is_open.discard if o.activity == "close" else is_open.add)(o.uid)
+        if n + 1 == len(run.said) or run.said[n + 1][0] != offset:
+            assert held <= is_open
+    assert not held
 
 
 def _check_counts(story: Story, run: Run, said: list[Outcome]) -> None:
