@@ -122,6 +122,14 @@ def test_any_order_before_the_lines_are_routed_ends_the_same(story: Story) -> No
     assert ends(*refolded(events, story.rules)) == ends(outcomes(run), run.partition)
 
 
+@pytest.mark.parametrize("story", STORIES)
+def test_time_that_passes_in_one_leap_ends_the_same(story: Story) -> None:
+    """Beats are lost but for the last: every deadline is found when it has long passed, and keeps its own time."""
+    run = played(story.name)
+    events = [e for e in run.events[:-1] if not isinstance(e, Beat)] + run.events[-1:]
+    assert ends(*refolded(events, story.rules)) == ends(outcomes(run), run.partition)
+
+
 def shuffled(events: Iterable[AnyEvent], random: Random, slack: Ms) -> list[AnyEvent]:
     """Deliver every event twice, each time up to the slack later than the log has it; beats keep their time."""
     now = 0
@@ -271,6 +279,8 @@ def test_an_hour_in_any_order_with_everything_twice_ends_the_same(hour: tuple[Pa
     log, run = hour
     events = shuffled(run.events, Random(1), 1000 * Policy().bounds.slack_s)
     expected = ends(outcomes(run), run.partition)
+    assert ends(*refolded(events, Policy())) == expected
+    events = [e for e in run.events[:-1] if not isinstance(e, Beat)] + run.events[-1:]
     assert ends(*refolded(events, Policy())) == expected
     ingest = Ingest(Policy(), pseudonyms())
     events = rerouted(merge_logs([log]), lambda _: ingest, run, Policy(), Random(2))
