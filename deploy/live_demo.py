@@ -1,6 +1,6 @@
 """See OffHook run: a Kafka, the topics, the workers, a simulated bank at real pace, and the alerts as they arrive. Ctrl-C ends it all.
 
-    python deploy/live_demo.py [--accounts 4000] [--minutes 60] [--seed 7]
+    python deploy/live_demo.py [--accounts 4000] [--minutes 60] [--attacks 2] [--seed 7]
 
 The broker is the one that KAFKA_BOOTSTRAP names, else a container where a Docker daemon answers, else a local one on Java 17.
 So that the accounts have habits, days of history are written first, at full speed, to where days of running would have left them:
@@ -51,6 +51,7 @@ HISTORY_DAYS = 7
 ATTACKS = 2.0  # attacks per challenge of an honest customer: a few each minute, for something to see
 LOOKALIKES = 0.3
 SETTLE_S = 20.0  # to write the history in, before the first record at real pace
+LAST_S = 3.0  # from the last record to the end: its alert is printed too
 STOP_S = 60.0
 
 
@@ -179,6 +180,7 @@ class Bank:
             await asyncio.sleep(max(0.0, record.ts / 1000 - time.time()))
             await producer.send(prefix + record.topic, record.value, record.key)
         await producer.flush()
+        await asyncio.sleep(LAST_S)
 
     def _history(self, records: Iterator[LogRecord], links: dict[tuple[str, str], LinkChanged]) -> Iterator[AccountEvent | LogRecord]:
         """What ingest and route make of the records before the start; ends with the first record after it. Collects the links."""
@@ -254,6 +256,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="A Kafka, the workers, a simulated bank at real pace, and the alerts as they arrive.")
     parser.add_argument("--accounts", type=int, default=4000)
     parser.add_argument("--minutes", type=float, default=60.0, help="how long the stream lasts (Ctrl-C ends it sooner)")
+    parser.add_argument("--attacks", type=float, default=ATTACKS, help="attacks per challenge of an honest customer")
     parser.add_argument("--seed", type=int, default=7)
     chosen = parser.parse_args()
     console = Console(highlight=False, soft_wrap=True)
@@ -281,7 +284,7 @@ def main() -> int:
                 console.print(
                     f"Bank: simulating {count(chosen.accounts, 'account')} and {HISTORY_DAYS} days of history (seed {chosen.seed})"
                 )
-                made = simulate(chosen.seed, chosen.accounts, chosen.minutes / 60, folder, history_days=HISTORY_DAYS, prior=ATTACKS,
+                made = simulate(chosen.seed, chosen.accounts, chosen.minutes / 60, folder, history_days=HISTORY_DAYS, prior=chosen.attacks,
                          lookalikes=LOOKALIKES, partitions=TOPICS["logins"].partitions)  # fmt: skip
                 environment["OFFHOOK_POLICY_FILE"] = str(folder / made.policy)  # names the bank's own test accounts
                 process = stack.enter_context(workers(environment, worker_log))
