@@ -105,7 +105,7 @@ class OutcomeEncoder:
             "level": d.level,
             "probability": rounded(d.probability),
             "threshold": rounded(d.threshold),
-            "features": d.features,  # finite, and rounded when they were taken (core.features.as_dict)
+            "features": rounded(d.features),
             "reasons": [{"name": r.name, "contribution": rounded(r.contribution), "text": r.text} for r in d.reasons],
             "event_ids": d.event_ids,
             "policy_id": d.policy_id,
