@@ -149,10 +149,9 @@ def mark_deliveries(calls: list[CallSeen], dispatches: Iterable[OtpDispatched], 
                 continue
             if not start - 2000 <= call.started <= stop:  # two seconds for clocks that differ
                 continue
-            if dispatch.sender:
-                if not set(dispatch.sender) & set(call.peer):
-                    continue
-            elif call.is_bank is False or call.asked:
+            if call.is_bank is False:
                 continue
+            if dispatch.sender and call.withheld is not None and not set(dispatch.sender) & set(call.peer):
+                continue  # where the source sees no numbers, channel and time have to do
             call.delivery = True
             break

@@ -66,6 +66,7 @@ TERMS: tuple[Term, ...] = (
     Term("hangup_after_entry", 0.9, "the caller hung up right after the entry", "the bot has what it wanted (T5); chance calls end at any time", lambda f: _between(f.seconds_entry_to_hangup, 0, 15) * _stranger_talking(f), True),
     Term("weak_attestation", 0.7, "nobody vouches for the caller's number", "B, C or failed: robocalls carry it more often (C1)", lambda f: _is(f.caller_attestation in ("B", "C", "failed")) * _stranger_talking(f), True),
     Term("caller_claims_bank", 2.5, "the caller shows the bank's own number, but the bank is not calling", "spoofed official number (C2); the trunk does not confirm", lambda f: _is(f.caller_claims_bank) * _stranger_talking(f), True),
+    Term("caller_unknown", -1.2, "nobody says who is calling", "without numbers it may be anybody: answered calls of all kinds are several times a stranger's (domain.md, Hiya)", lambda f: _is(f.caller_never_seen is None and f.caller_is_contact is None and f.caller_is_bank is None and f.caller_withheld is None) * _stranger_talking(f), True),
     Term("caller_withheld", 0.5, "the caller withheld the number", "seldom among wanted calls", lambda f: _is(f.caller_withheld) * _stranger_talking(f), True),
     Term("caller_voip", 0.5, "the caller uses an internet line", "campaigns dial from VoIP and CPaaS (C6)", lambda f: _is(f.caller_line == "voip") * _stranger_talking(f), True),
     Term("caller_abroad", 0.4, "the caller is abroad", "C7", lambda f: _is(f.caller_abroad) * _stranger_talking(f), True),

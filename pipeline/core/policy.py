@@ -45,6 +45,7 @@ class Windows(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     incident_s: Seconds = 600  # challenges of one purpose this close are one incident (contract.md)
     known_after_s: Seconds = 10800  # a device is known once it was first seen this long ago (domain.md L1: 3 h)
     peer_known_days: Count = 90  # a number is a stranger when not seen for this long (domain.md C3)
+    peer_known_after_days: Count = 3  # and when it was first seen less than this long ago (a call the day before warms nobody up)
     line_change_s: Seconds = 864000  # a SIM swap or port counts this long: 240 h (CAMARA SIM Swap default maxAge)
     forwarding_s: Seconds = 604800  # forwarding switched on this recently is suspicious: 7 d (R06)
     link_learned_days: Count = 180  # a link learned from a dispatch ends (contract.md: recycled numbers)
