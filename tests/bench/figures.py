@@ -26,7 +26,7 @@ from pipeline.wire.log import merge_logs
 from pipeline.wire.pseudonym import Pseudonyms
 
 VIEWS = ("full", "no-telephony", "probe", "app")
-HELD_OUT = range(9001, 9100)  # never used while weights, features or thresholds were chosen
+HELD_OUT = range(9011, 9100)  # never used while weights, features or thresholds were chosen (9001 to 9006 were, once, after a first look)
 
 
 def run(seed: int, view: str, options: argparse.Namespace, family: str, prior: float) -> tuple[list[Truth], list[object]]:
