@@ -146,7 +146,8 @@ def markdown(scores: dict[str, Score], recorded: Score | None, record: dict[str,
     lines += [
         "",
         f"False alarms with all feeds: {', '.join(wrong) or 'none'}; none on {', '.join(right)}. "
-        f"Look-alikes are far more frequent here than at a bank. Of {a.challenges} failed attacks {a.alerted} were noticed; {c.challenges:,} benign codes in all.",
+        f"Look-alikes are far more frequent here than at a bank. Of {a.challenges} failed attacks {a.alerted} were noticed; "
+        f"{c.challenges:,} benign codes in all.",
     ]
     if recorded is not None:
         rate, low, high = recorded.false_alarms_per_10k
