@@ -1,7 +1,8 @@
 """How does OffHook run on Kafka? The commands for operators: worker and topics."""
 
+import signal
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
@@ -13,6 +14,11 @@ if TYPE_CHECKING:
     from pipeline.live.topics_admin import TopicReport
 
 STAGES = ("ingest", "route", "detect")
+
+
+def _ended_before_it_began(*_: object) -> NoReturn:
+    """Told to end while still being loaded: nothing was read, so nothing is left to do. The worker puts its own handlers in place."""
+    sys.exit(0)
 
 
 @click.command()
@@ -27,6 +33,8 @@ def worker(stages: str) -> None:
     unknown = sorted(set(chosen) - set(STAGES))
     if unknown or not chosen:
         raise click.UsageError(f"--stages: {', '.join(unknown) or 'nothing'} is no stage; there are {', '.join(STAGES)}")
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _ended_before_it_began)
     settings = load_settings()
     from pipeline.live.app import run_worker
 

@@ -135,6 +135,7 @@ def _run_stage(settings: Settings, name: str) -> int:
     worker = faust.Worker(
         app, _Doors(health, settings), runner, loop=loop, quiet=True, override_logging=False, redirect_stdouts=False, loglevel="INFO"
     )
+    worker.spinner = None  # it would write control characters to standard output
     try:
         worker.execute_from_commandline()
     except SystemExit as e:

@@ -92,7 +92,7 @@ class Runner(Service):  # type: ignore[misc]  # mode carries no types that mypy 
         try:
             await self._prepare(batch)
             await self.stage.handle(batch)
-            consumer.ack(message)
+            consumer.settle(message)
             metrics.RECORDS_READ.labels(self.stage.name, batch.tp.topic).inc(len(batch.records))
             metrics.BATCH_RECORDS.labels(self.stage.name).observe(len(batch.records))
         except asyncio.CancelledError:

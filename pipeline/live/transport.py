@@ -160,14 +160,16 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
             generation_id=batch.generation,
         )
 
-    def ack(self, message: ConsumerMessage) -> bool:
-        """Settle a batch. An ack of a generation that has ended is marked, and commits nothing."""
-        done: bool = super().ack(message)
+    def settle(self, message: ConsumerMessage) -> None:
+        """Let a batch be committed. Of a generation that has ended it commits nothing.
+
+        Faust's own ``ack`` is not believed: pure-Python streams ack a batch that they skipped, Cython ones do not.
+        """
         if self._holds(message):
             del self._out[message.tp]
             self._position[message.tp] = message.offset + 1
             self._freed.set()
-        return done
+        self.ack(message)
 
     def _holds(self, message: ConsumerMessage) -> bool:
         held = self._out.get(message.tp)
@@ -192,7 +194,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
 
     def drop(self, message: ConsumerMessage) -> None:
         """Settle a batch without committing it: its generation ends, or the worker does."""
-        super().ack(message)
+        self.ack(message)
 
     def _at_end(self, tp: TP) -> bool:
         position, end, _ = self._thread.read_state(tp)

@@ -101,10 +101,14 @@ class Deployment:
             await producer.stop()
         return count
 
-    def start(self, stages: str, **settings: Any) -> "subprocess.Popen[bytes]":
-        """Start a worker; its log goes to standard error, which pytest shows when a test fails."""
+    def start(self, stages: str, pure_python: bool = False, **settings: Any) -> "subprocess.Popen[bytes]":
+        """Start a worker; its log goes to standard error, which pytest shows when a test fails.
+
+        ``pure_python``: with Faust's streams as they are where no compiled ones could be built.
+        """
         environment = {k: v for k, v in os.environ.items() if not k.startswith("OFFHOOK_")} | self.environment
         environment |= {f"OFFHOOK_{name.upper()}": str(value) for name, value in settings.items()}
+        environment |= {"NO_CYTHON": "1"} if pure_python else {}
         command = [sys.executable, "-m", "pipeline", "worker", "--stages", stages]
         worker = subprocess.Popen(command, env=environment, cwd=ROOT, start_new_session=True)
         self.workers.append(worker)

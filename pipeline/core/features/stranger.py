@@ -6,7 +6,10 @@ from pipeline.core.profile import DAY_MS, Profile
 
 
 def is_stranger(peer: tuple[str, ...], episode: Episode, profile: Profile, policy: Policy) -> bool | None:
-    """Whether the number was not seen for 90 days, or first seen within three; None when it is not known, or (key rotation) nothing under its key is."""
+    """Whether the number was not seen for 90 days, or first seen within three.
+
+    None when it is not known, or when nothing under its key is (key rotation).
+    """
     if not peer:
         return None
     since = episode.start - DAY_MS * policy.windows.peer_known_days
