@@ -29,6 +29,7 @@ class Partition:
         self._clock = Clock(policy)
         self._settled = -1  # all records up to here are durable: skipped wholesale
         self._offset = -1
+        self.tripped: list[tuple[str, Exception]] = []  # accounts whose deadline tripped a bug of ours; the driver takes them out
         self._heap: list[tuple[Ms, str]] = []  # deadlines; entries that no longer hold are skipped when they come up
 
     def fold(self, offset: int, event: AnyEvent) -> list[Outcome]:
@@ -64,7 +65,11 @@ class Partition:
             if timeline.offset >= offset:
                 ahead.append((due, account))
                 continue
-            new, said = self.detector.fire(timeline, now)
+            try:
+                new, said = self.detector.fire(timeline, now)
+            except Exception as e:  # a bug of ours: this account stays as it was, the others go on
+                self.tripped.append((account, e))
+                continue
             self._put(offset, None, new)
             outcomes += said
         for entry in ahead:

@@ -10,7 +10,7 @@ from pipeline.core.policy import Policy
 from pipeline.live import metrics
 from pipeline.live.batch import Batch, Record
 from pipeline.live.effects import Effects
-from pipeline.live.folding import FoldingStage, Held, guarded
+from pipeline.live.folding import Bug, FoldingStage, Held, guarded
 from pipeline.live.health import Health
 from pipeline.wire.codec import OutcomeEncoder, decode_event
 from pipeline.wire.dead_letter import DeadLetters
@@ -56,3 +56,7 @@ class DetectStage(FoldingStage[Partition]):
                 seconds = (outcome.arrived_at - outcome.occurred_at) // 1000
                 metrics.DEAD_LETTERS.labels(batch.tp.topic, "late").inc()
                 effects.refuse(self._letters, batch, record, "late", f"event arrived {seconds} s after it occurred")
+        tripped, held.fold.tripped = held.fold.tripped, []
+        held.quarantined.update(entity for entity, _ in tripped[1:])
+        if tripped:  # what the beat said of the other accounts stands
+            raise Bug(*tripped[0])

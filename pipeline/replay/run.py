@@ -151,6 +151,8 @@ class Replay:
         offset = self._events
         self._events = offset + 1
         outcomes = self._main.fold(offset, event)
+        if self._main.tripped:
+            raise self._main.tripped[0][1]  # a bug of ours: live sets the account aside, a replay is where to look at it
         if outcomes:
             self._emit(outcomes, event, record)
 
@@ -165,6 +167,8 @@ class Replay:
         partition = self._partitions.get(record.partition) or self._partition(record.partition)
         self._events += 1
         outcomes = partition.fold(record.offset, event)
+        if partition.tripped:
+            raise partition.tripped[0][1]
         if outcomes:
             self._emit(outcomes, event, record)
 
