@@ -14,7 +14,6 @@ import asyncio
 import contextlib
 import os
 import secrets
-import shutil
 import signal
 import subprocess
 import sys
@@ -30,7 +29,7 @@ import orjson
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from rich.console import Console
 
-from deploy.local_kafka import HOST, PROPERTIES, READY_S, KafkaUnavailable, LocalKafka, answers, free_port
+from deploy.local_kafka import HOST, READY_S, KafkaUnavailable, LocalKafka, answers, container_properties, docker_answers, free_port
 from pipeline.core.errors import InvalidEvent
 from pipeline.core.events import AccountEvent, LinkChanged
 from pipeline.core.policy import Policy
@@ -66,7 +65,7 @@ def broker(console: Console) -> Iterator[str]:
     if given:
         console.print(f"Kafka: {given}, as KAFKA_BOOTSTRAP says")
         yield given
-    elif _docker_answers():
+    elif docker_answers():
         with _container() as address:
             console.print(f"Kafka: {address}, in a container")
             yield address
@@ -76,23 +75,11 @@ def broker(console: Console) -> Iterator[str]:
             yield kafka.bootstrap
 
 
-def _docker_answers() -> bool:
-    docker = shutil.which("docker")
-    try:
-        return docker is not None and subprocess.run([docker, "info"], capture_output=True, check=False, timeout=10).returncode == 0
-    except subprocess.TimeoutExpired:
-        return False
-
-
 @contextlib.contextmanager
 def _container() -> Iterator[str]:
     """Run the broker that LocalKafka runs, with the same properties, in a container."""
     port = free_port()
-    properties = PROPERTIES | {
-        "listeners": f"PLAINTEXT://0.0.0.0:{port},CONTROLLER://127.0.0.1:9094",
-        "advertised.listeners": f"PLAINTEXT://{HOST}:{port}",
-        "controller.quorum.voters": "1@127.0.0.1:9094",
-    }
+    properties = container_properties(port)
     settings = [f"--env=KAFKA_{name.upper().replace('.', '_')}={value}" for name, value in properties.items()]
     command = ["docker", "run", "--rm", "--detach", f"--publish={HOST}:{port}:{port}", *settings, KAFKA_IMAGE]
     container = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()

@@ -113,6 +113,24 @@ def jars() -> Path:
     return JARS
 
 
+def docker_answers() -> bool:
+    """Say whether a Docker daemon runs that can be asked for a container."""
+    docker = shutil.which("docker")
+    try:
+        return docker is not None and subprocess.run([docker, "info"], capture_output=True, check=False, timeout=10).returncode == 0
+    except subprocess.TimeoutExpired:
+        return False
+
+
+def container_properties(port: int) -> dict[str, str]:
+    """Return the broker's properties for a container that is reached at ``port`` on the loopback address."""
+    return PROPERTIES | {
+        "listeners": f"PLAINTEXT://0.0.0.0:{port},CONTROLLER://127.0.0.1:9094",
+        "advertised.listeners": f"PLAINTEXT://{HOST}:{port}",
+        "controller.quorum.voters": "1@127.0.0.1:9094",
+    }
+
+
 def free_port() -> int:
     """Return a port on the loopback address that was free a moment ago."""
     with socket.socket() as s:

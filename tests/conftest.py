@@ -7,8 +7,6 @@ any, tests that need one are skipped, and fail instead where ``CI`` or ``OFFHOOK
 import contextlib
 import gc
 import os
-import shutil
-import subprocess
 import time
 import uuid
 import warnings
@@ -17,7 +15,7 @@ from typing import NoReturn
 
 import pytest
 
-from deploy.local_kafka import HOST, PROPERTIES, READY_S, KafkaUnavailable, LocalKafka, answers, free_port
+from deploy.local_kafka import HOST, READY_S, KafkaUnavailable, LocalKafka, answers, container_properties, docker_answers, free_port
 
 LIBRARY_WARNINGS = ("(read|open)_text is deprecated:DeprecationWarning",)  # kafka-python, on import
 KAFKA_IMAGE = "apache/kafka:4.3.1"
@@ -33,27 +31,13 @@ def _required() -> bool:
     return any(os.environ.get(name, "").lower() not in ("", "0", "false") for name in ("CI", "OFFHOOK_REQUIRE_BROKER"))
 
 
-def _docker_answers() -> bool:
-    docker = shutil.which("docker")
-    if docker is None:
-        return False
-    try:
-        return subprocess.run([docker, "info"], capture_output=True, check=False, timeout=10).returncode == 0
-    except subprocess.TimeoutExpired:
-        return False
-
-
 @contextlib.contextmanager
 def _container() -> Iterator[str]:
     """Run the same broker as ``LocalKafka`` does, with the same properties, in a container."""
     from testcontainers.core.container import DockerContainer
 
     port = free_port()
-    properties = PROPERTIES | {
-        "listeners": f"PLAINTEXT://0.0.0.0:{port},CONTROLLER://127.0.0.1:9094",
-        "advertised.listeners": f"PLAINTEXT://{HOST}:{port}",
-        "controller.quorum.voters": "1@127.0.0.1:9094",
-    }
+    properties = container_properties(port)
     container = DockerContainer(KAFKA_IMAGE)
     container.ports[str(port)] = (HOST, port)  # on the loopback address only, which ``with_bind_ports`` cannot say
     for name, value in properties.items():
@@ -82,7 +66,7 @@ def broker() -> Iterator[str]:
         return
     with contextlib.ExitStack() as stack:
         found, reasons = "", []
-        for start in (_container, _local) if _docker_answers() else (_local,):
+        for start in (_container, _local) if docker_answers() else (_local,):
             try:
                 found = stack.enter_context(start())
                 break
