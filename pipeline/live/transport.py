@@ -48,6 +48,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._out: dict[TP, ConsumerMessage] = {}  # handed out and not settled, of the current generation
         self._waiting: dict[TP, list[Record]] = {}  # fetched and not handed out
+        self._sought: dict[TP, int] = {}  # to be read again from here: what a fetch under way brings may be of before
         self._position: dict[TP, int] = {}  # next offset to commit
         self._polled: dict[TP, int] = {}  # wall time of a fetch response seen at the end of the partition (ms)
         self._freed = asyncio.Event()
@@ -71,6 +72,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
     def _forget(self) -> None:
         self._out.clear()
         self._waiting.clear()
+        self._sought.clear()
         self._position.clear()
         self._polled.clear()
         self._freed.set()
@@ -111,9 +113,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
             self._waiting.clear()
             await self.perform_seek()
             return
-        for tp, records in fetched.items():
-            if records:
-                self._waiting.setdefault(ensure_TP(tp), []).extend(records)
+        await self._keep(fetched)
         idle = not fetched
         for message in self._admitted(active or set(), generation):
             idle = False
@@ -123,15 +123,26 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         if idle and self._waiting:  # what waits is held back: do not spin
             await self._await_settled()
 
+    async def _keep(self, fetched: Mapping[TP, Sequence[Record]]) -> None:
+        """Let fetched records wait. Of a partition that was sought back meanwhile they are dropped, and it is sought once more."""
+        sought, self._sought = self._sought, {}
+        for tp, records in fetched.items():
+            if records and tp not in sought:
+                self._waiting.setdefault(ensure_TP(tp), []).extend(records)
+        again = {tp: offset for tp, offset in sought.items() if fetched.get(tp)}
+        if again:
+            await self.seek_wait(again)
+
     def _admitted(self, active: set[TP], generation: int) -> Iterable[ConsumerMessage]:
+        """What may be handed out now, one message at a time: between two, a partition may be sought back or all be forgotten."""
         waiting = {tp: records for tp, records in self._waiting.items() if tp not in self._out and tp in active}
         if not waiting:
             return
         behind = [tp for tp in active if tp not in waiting and not self._at_end(tp)]
         for tp, count in self.transport.admission.admit(waiting, behind).items():
-            if count <= 0:
-                continue
             records = waiting[tp]
+            if count <= 0 or self._waiting.get(tp) is not records:
+                continue
             rest = records[count:]
             if rest:
                 self._waiting[tp] = rest
@@ -190,6 +201,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         position, _, _ = self._thread.read_state(tp)
         if tp not in self._out and position is not None and position > offset:
             self._waiting.pop(tp, None)
+            self._sought[tp] = offset
             await self.seek_wait({tp: offset})
 
     def drop(self, message: ConsumerMessage) -> None:
