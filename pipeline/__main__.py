@@ -6,6 +6,7 @@ from pipeline.commands.inspect import policy, pseudonyms, schemas, settings
 from pipeline.commands.kafka import topics, worker
 from pipeline.commands.letters import dead_letters
 from pipeline.commands.logs import demo, replay, score, simulate
+from pipeline.commands.placebo import placebo
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -17,7 +18,7 @@ def main() -> None:
     """
 
 
-for command in (demo, simulate, replay, score, worker, topics, dead_letters, pseudonyms, policy, settings, schemas):
+for command in (demo, simulate, replay, score, placebo, worker, topics, dead_letters, pseudonyms, policy, settings, schemas):
     main.add_command(command)
 
 if __name__ == "__main__":

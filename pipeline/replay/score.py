@@ -77,7 +77,7 @@ class Score(msgspec.Struct, frozen=True):
         return (self.benign.share or 0.0) * 1e4, self.benign.low * 1e4, self.benign.high * 1e4
 
 
-def wilson(hits: int, n: int) -> tuple[float, float]:
+def wilson(hits: float, n: float) -> tuple[float, float]:
     """The 95 % Wilson score interval of a share.
 
     >>> [round(x, 4) for x in wilson(0, 10_000)]
