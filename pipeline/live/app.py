@@ -8,6 +8,7 @@ import asyncio
 import logging
 import ssl
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,11 @@ from mode.supervisors import CrashingSupervisor
 
 from pipeline.core.events import FEEDS, Feed
 from pipeline.live import logs, metrics
+from pipeline.live.changelog import ChangelogReader
 from pipeline.live.detect import DetectStage
 from pipeline.live.health import Health, Listener
 from pipeline.live.ingest import IngestStage
+from pipeline.live.outbox import Outbox
 from pipeline.live.preflight import NotFit, partitions_of, require_arrival_times
 from pipeline.live.route import RouteStage
 from pipeline.live.runner import Runner
@@ -86,7 +89,7 @@ def make_stage(settings: Settings, name: str, feeds: dict[Feed, int], health: He
     """Build a stage. ``feeds``: the raw topics that exist and their partitions. Raises SettingsError."""
     policy = settings.policy()
     letters = DeadLetters(settings.dead_letters, settings.dead_letters_public_key())
-    connection = settings.connection()
+    open_changelog = partial(ChangelogReader, settings.connection())
     if name == "ingest":
         try:
             pseudonyms = Pseudonyms.from_text(settings.pseudonym_text())
@@ -96,8 +99,8 @@ def make_stage(settings: Settings, name: str, feeds: dict[Feed, int], health: He
             raise SettingsError(f"OFFHOOK_PSEUDONYM_KEY_FILE: {e}") from None
         return IngestStage(policy, Ingest(policy, pseudonyms, settings.record_bytes), feeds, settings.prefix, letters, health)
     if name == "route":
-        return RouteStage(policy, settings.cached_accounts, settings.prefix, connection, letters, health)
-    return DetectStage(policy, settings.cached_accounts, settings.prefix, connection, letters, health)
+        return RouteStage(policy, settings.cached_accounts, settings.prefix, open_changelog, letters, health)
+    return DetectStage(policy, settings.cached_accounts, settings.prefix, open_changelog, letters, health)
 
 
 class _Doors(Service):  # type: ignore[misc]  # mode carries no types that mypy could follow
@@ -130,7 +133,7 @@ def _run_stage(settings: Settings, name: str) -> int:
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     app = make_app(settings, name)
-    runner = Runner(app, stage, settings.connection(), health)
+    runner = Runner(app, stage, Outbox(settings.connection()), health)
     app.finalize()
     worker = faust.Worker(
         app, _Doors(health, settings), runner, loop=loop, quiet=True, override_logging=False, redirect_stdouts=False, loglevel="INFO"

@@ -1,7 +1,5 @@
 """What do the events of an account say? The live stage around core.partition: ``events`` in; alerts, decisions and holds out."""
 
-from typing import Any
-
 from pipeline.core.errors import InvalidEvent
 from pipeline.core.events import Beat
 from pipeline.core.outcome import Finding, Late
@@ -12,6 +10,7 @@ from pipeline.live.batch import Batch, Record
 from pipeline.live.effects import Effects
 from pipeline.live.folding import Bug, FoldingStage, Held, guarded
 from pipeline.live.health import Health
+from pipeline.live.state import OpenChangelog
 from pipeline.wire.codec import OutcomeEncoder, decode_event
 from pipeline.wire.dead_letter import DeadLetters
 
@@ -21,9 +20,13 @@ class DetectStage(FoldingStage[Partition]):
 
     name = "detect"
 
-    def __init__(self, policy: Policy, cached: int, prefix: str, connection: dict[str, Any], letters: DeadLetters, health: Health) -> None:
+    def __init__(
+        self, policy: Policy, cached: int, prefix: str, open_changelog: OpenChangelog, letters: DeadLetters, health: Health
+    ) -> None:
         """``cached``: decoded timelines kept per partition."""
-        super().__init__("events", "detect-state", ("alerts", "decisions", "holds", "dead-letters"), prefix, connection, letters, health)
+        super().__init__(
+            "events", "detect-state", ("alerts", "decisions", "holds", "dead-letters"), prefix, open_changelog, letters, health
+        )
         self._policy = policy
         self._cached = cached
         self._encode = OutcomeEncoder("live").encode

@@ -10,7 +10,7 @@ import time
 import traceback
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from faust.types.tuples import TP
 
@@ -21,7 +21,7 @@ from pipeline.live.effects import Effects
 from pipeline.live.health import Health
 from pipeline.live.outbox import Outbox
 from pipeline.live.stage import ReadAgain, Reader
-from pipeline.live.state import Fold, OwnedState
+from pipeline.live.state import Fold, OpenChangelog, OwnedState
 from pipeline.wire.dead_letter import DeadLetters
 
 log = logging.getLogger(__name__)
@@ -84,7 +84,7 @@ class FoldingStage(ABC, Generic[F]):
         changelog: str,
         targets: tuple[str, ...],
         prefix: str,
-        connection: dict[str, Any],
+        open_changelog: OpenChangelog,
         letters: DeadLetters,
         health: Health,
     ) -> None:
@@ -94,7 +94,7 @@ class FoldingStage(ABC, Generic[F]):
         self.admission = OpenAdmission()
         self._changelog = prefix + changelog
         self._prefix = prefix
-        self._connection = connection
+        self._open_changelog = open_changelog
         self._letters = letters
         self._health = health
         self._held: dict[int, Held[F]] = {}
@@ -137,7 +137,7 @@ class FoldingStage(ABC, Generic[F]):
             kept = self._held.get(partition)
             if kept is None:
                 fold = self.new_fold()
-                state = OwnedState(fold, self._changelog, self.sources[0], partition, self._connection, self._outbox)
+                state = OwnedState(fold, self._changelog, self.sources[0], partition, self._open_changelog, self._outbox)
                 kept = self._held[partition] = Held(fold, state)
             kept.resumed = False
             self._health.assigned(self.name, self.sources[0], partition)

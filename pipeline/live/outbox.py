@@ -6,7 +6,7 @@ produce batch is under way, what is handed in next gathers behind it and leaves 
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -47,15 +47,16 @@ class _Lane:
 class Outbox:
     """An idempotent producer that sends batches in order and answers when the broker has them."""
 
-    def __init__(self, connection: dict[str, Any]) -> None:
+    def __init__(self, connection: dict[str, Any], make_producer: Callable[..., Any] = AIOKafkaProducer) -> None:
         """``connection``: where the broker is and how to reach it, as aiokafka's keyword arguments."""
         self._connection = connection
+        self._make_producer = make_producer
         self._producer: Any = None
         self._lanes: dict[tuple[str, int], _Lane] = {}
         self._partitioners: dict[str, Partitioner] = {}
 
     async def __aenter__(self) -> "Outbox":
-        self._producer = AIOKafkaProducer(
+        self._producer = self._make_producer(
             **self._connection,
             acks="all",
             enable_idempotence=True,

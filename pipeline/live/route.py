@@ -1,7 +1,5 @@
 """Which accounts hear of what happens on a line? The live stage around core.route: ``lines`` in, ``events`` out."""
 
-from typing import Any
-
 from pipeline.core.errors import InvalidEvent
 from pipeline.core.policy import Policy
 from pipeline.core.route import Router
@@ -9,6 +7,7 @@ from pipeline.live.batch import Batch, Record
 from pipeline.live.effects import Effects
 from pipeline.live.folding import FoldingStage, Held, guarded
 from pipeline.live.health import Health
+from pipeline.live.state import OpenChangelog
 from pipeline.wire.codec import decode_line_event, encode_event
 from pipeline.wire.dead_letter import DeadLetters
 
@@ -18,9 +17,11 @@ class RouteStage(FoldingStage[Router]):
 
     name = "route"
 
-    def __init__(self, policy: Policy, cached: int, prefix: str, connection: dict[str, Any], letters: DeadLetters, health: Health) -> None:
+    def __init__(
+        self, policy: Policy, cached: int, prefix: str, open_changelog: OpenChangelog, letters: DeadLetters, health: Health
+    ) -> None:
         """``cached``: decoded lines kept per partition."""
-        super().__init__("lines", "route-state", ("events", "dead-letters"), prefix, connection, letters, health)
+        super().__init__("lines", "route-state", ("events", "dead-letters"), prefix, open_changelog, letters, health)
         self._policy = policy
         self._cached = cached
 

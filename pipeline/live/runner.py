@@ -27,12 +27,12 @@ LOOK_EVERY = 8  # ticks between two looks at the progress
 class Runner(Service):  # type: ignore[misc]  # mode carries no types that mypy could follow
     """Owns the stage, its outbox and its batches; started before the Faust app and stopped after it."""
 
-    def __init__(self, app: Any, stage: Stage, connection: dict[str, Any], health: Health) -> None:
-        """``app``: a Faust app that is not started."""
+    def __init__(self, app: Any, stage: Stage, outbox: Outbox, health: Health) -> None:
+        """``app``: a Faust app that is not started; ``outbox``: not entered."""
         super().__init__()
         self.app = app
         self.stage = stage
-        self._outbox = Outbox(connection)
+        self._outbox = outbox
         self._health = health
         self._sources = frozenset(stage.sources)
         self._tasks: set[asyncio.Task[None]] = set()

@@ -7,7 +7,8 @@ which the state speaks, and the input is read on from there, whatever the consum
 
 import asyncio
 import logging
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Protocol
 
 from pipeline.live.changelog import CLOCK, ChangelogReader, Image, Kept, encode_key, encode_value
 from pipeline.live.outbox import Outbox, Outgoing
@@ -15,6 +16,7 @@ from pipeline.live.outbox import Outbox, Outgoing
 log = logging.getLogger(__name__)
 GRAVES_AT_ONCE = 1_000  # tombstones written with one batch at most
 RESTORED_AT_ONCE = 5_000  # entities handed to the fold before others get a turn
+OpenChangelog = Callable[[str, int], ChangelogReader]  # of a topic and partition
 
 
 class Fold(Protocol):
@@ -47,11 +49,11 @@ class StateAhead(Exception):
 class OwnedState:
     """The state of one input partition, in memory and in the changelog partition of the same number."""
 
-    def __init__(self, fold: Fold, changelog: str, source: str, partition: int, connection: dict[str, Any], outbox: Outbox) -> None:
+    def __init__(self, fold: Fold, changelog: str, source: str, partition: int, open_changelog: OpenChangelog, outbox: Outbox) -> None:
         """``changelog`` and ``source``: full topic names."""
         self._fold = fold
         self._changelog, self._source, self._partition = changelog, source, partition
-        self._connection, self._outbox = connection, outbox
+        self._open_changelog, self._outbox = open_changelog, outbox
         self._loaded = False
         self._position = 0  # next changelog offset to read: nobody but us has written below it
         self._epochs: dict[str, int] = {}  # entity -> epoch of its newest durable record
@@ -72,7 +74,7 @@ class OwnedState:
 
         Raises UnsupportedState for state of a newer version, StateAhead when the input topic is not the one the state speaks of.
         """
-        async with ChangelogReader(self._connection, self._changelog, self._partition) as reader:
+        async with self._open_changelog(self._changelog, self._partition) as reader:
             if not (self._loaded and await self._keep(reader, generation)):
                 await self._restore(reader, generation)
             _, end = await reader.bounds(self._source, self._partition)

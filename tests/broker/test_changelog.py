@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -59,8 +60,8 @@ class Bench:
 
     def owner(self) -> tuple[Counts, OwnedState]:
         fold = Counts()
-        connection = {"bootstrap_servers": self.live.bootstrap}
-        return fold, OwnedState(fold, self.topic, self.live.prefix + "events", 0, connection, self.outbox)
+        open_changelog = partial(ChangelogReader, {"bootstrap_servers": self.live.bootstrap})
+        return fold, OwnedState(fold, self.topic, self.live.prefix + "events", 0, open_changelog, self.outbox)
 
     async def image(self) -> Image:
         image = Image()
