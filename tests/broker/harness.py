@@ -184,6 +184,15 @@ class Deployment:
                     ]
         return sorted(found, key=lambda k: (k.partition, k.offset))
 
+    def committed(self, stage: str) -> dict[tuple[str, int], int]:
+        """Committed offsets of a stage's group, by topic without prefix and partition."""
+        return asyncio.run(self._committed(stage))
+
+    async def _committed(self, stage: str) -> dict[tuple[str, int], int]:
+        async with _Admin(self.bootstrap) as admin:
+            found = await admin.list_consumer_group_offsets(group(self.settings, stage))
+        return {(tp.topic.removeprefix(self.prefix), tp.partition): at.offset for tp, at in found.items()}
+
     def commit(self, stage: str, topic: str, offsets: dict[int, int]) -> None:
         """Set the committed offsets of a stage's group, as an operator might, while no worker of it runs."""
         asyncio.run(self._commit(stage, topic, offsets))

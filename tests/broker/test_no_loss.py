@@ -11,8 +11,8 @@ import pytest
 
 from pipeline.live.changelog import CLOCK, decode_key
 from pipeline.live.outbox import Outgoing
-from tests.broker.expected import assert_parity, assert_state
 from tests.broker.harness import Deployment
+from tests.broker.verifier import Watch, verify
 
 pytestmark = pytest.mark.broker
 
@@ -43,25 +43,25 @@ def test_two_workers_killed_and_ended_at_random_lose_nothing_and_say_nothing_els
 ) -> None:
     live = deploy()
     feeder = Feeder(live, recorded, seconds=24)
-    feeder.start()
-    workers = [live.start("detect"), live.start("detect", pure_python=True)]  # Faust's streams, compiled and not
-    rng = random.Random(11)
-    while feeder.is_alive():
-        time.sleep(rng.uniform(2.0, 4.0))
-        victim = rng.randrange(2)
-        if rng.random() < 0.5:
-            workers[victim].kill()
-            workers[victim].wait()
-        else:
-            assert live.stop(workers[victim]) == 0
-        workers[victim] = live.start("detect", pure_python=victim == 1)
-    feeder.join()
-    assert feeder.error is None
-    live.settled(("detect",), within_s=60)
-    assert [live.stop(worker) for worker in workers] == [0, 0]
-    expected = assert_parity(live)
-    assert_state(live, expected)
-    assert len(expected.records["alerts"]) > 5
+    with Watch(live) as watch:
+        feeder.start()
+        workers = [live.start("detect"), live.start("detect", pure_python=True)]  # Faust's streams, compiled and not
+        rng = random.Random(11)
+        while feeder.is_alive():
+            time.sleep(rng.uniform(2.0, 4.0))
+            victim = rng.randrange(2)
+            if rng.random() < 0.5:
+                workers[victim].kill()
+                workers[victim].wait()
+            else:
+                assert live.stop(workers[victim]) == 0
+            workers[victim] = live.start("detect", pure_python=victim == 1)
+        feeder.join()
+        assert feeder.error is None
+        live.settled(("detect",), within_s=60)
+        assert [live.stop(worker) for worker in workers] == [0, 0]
+    accounts = verify(live, ("detect",), watch)
+    assert accounts.where["events"]["recent"] > 1000
 
 
 def test_sigterm_under_load_ends_soon_with_exit_code_0_and_commits_what_was_folded(
@@ -80,7 +80,7 @@ def test_sigterm_under_load_ends_soon_with_exit_code_0_and_commits_what_was_fold
     assert folded, "there was no load when the worker ended"
     worker = live.start("detect")
     live.finish({"detect": worker})
-    assert_state(live, assert_parity(live))
+    verify(live, ("detect",))
 
 
 def test_a_worker_paused_past_its_session_overwrites_nothing_when_it_wakes(
@@ -102,8 +102,7 @@ def test_a_worker_paused_past_its_session_overwrites_nothing_when_it_wakes(
     assert live.stop(second) == 0
     if first.poll() is None:  # it may end itself when it finds its partitions gone
         live.stop(first)
-    expected = assert_parity(live)
-    assert_state(live, expected)
+    verify(live, ("detect",), zombies=True)
     epochs = {decode_key(kept.key)[1] for kept in live.read("detect-state") if kept.key and decode_key(kept.key)[0] == CLOCK}
     assert len(epochs) > 1, "nobody took over"
 
@@ -124,5 +123,5 @@ def test_offsets_committed_ahead_of_the_state_are_not_believed(deploy: Callable[
         if all(int.from_bytes(clocks[p].value[:8], "big", signed=True) == ends[p] - 1 for p in ends if p in clocks):
             break
     assert live.stop(worker) == 0
-    assert_state(live, assert_parity(live))
+    verify(live, ("detect",))
     assert any(json.loads(k.value or b"{}") for k in live.read("alerts"))
