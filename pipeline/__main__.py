@@ -2,6 +2,7 @@
 
 import click
 
+from pipeline.commands.audit import audit
 from pipeline.commands.inspect import policy, pseudonyms, schemas, settings
 from pipeline.commands.kafka import topics, worker
 from pipeline.commands.letters import dead_letters
@@ -18,7 +19,7 @@ def main() -> None:
     """
 
 
-for command in (demo, simulate, replay, score, placebo, worker, topics, dead_letters, pseudonyms, policy, settings, schemas):
+for command in (demo, simulate, replay, score, placebo, worker, audit, topics, dead_letters, pseudonyms, policy, settings, schemas):
     main.add_command(command)
 
 if __name__ == "__main__":

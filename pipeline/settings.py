@@ -99,6 +99,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     batch_records: Annotated[int, Meta(ge=1, le=1_000_000, description="most records of a partition handled as one batch")] = 5_000
     record_bytes: Annotated[int, Meta(ge=1024, le=1 << 26, description="a larger input record is a dead letter")] = 1 << 20
     data_dir: Annotated[str, Meta(description="directory a worker may write to; empty: a temporary one")] = ""
+    audit_share: Annotated[float, Meta(gt=0, le=1, description="share of the accounts that a worker of the stage audit folds again")] = 0.01
     log_level: Annotated[Literal["debug", "info", "warning", "error"], Meta(description="least level that is logged")] = "info"
     json_logs: Annotated[bool, Meta(description="log one JSON object per line; false: text for people")] = True
 
@@ -276,7 +277,7 @@ def _setting(field: msgspec.structs.FieldInfo) -> Setting:
     elif bare is bool:
         values = "true false"
     else:
-        values = {int: "number"}.get(bare, "secret" if bare not in (str, int) else "text")
+        values = "number" if bare in (int, float) else "text" if bare is str else "secret"
     default = "" if field.default in (None, "") else str(field.default).lower() if bare is bool else str(field.default)
     return Setting(variable_of(field.name), field.name, meanings, default, values)
 

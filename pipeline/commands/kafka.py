@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from pipeline.commands.load import fail, load_settings
+from pipeline.exits import EXITS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from pipeline.live.topics_admin import TopicReport
 
 STAGES = ("ingest", "route", "detect")
+OPTIONAL = ("audit",)
 
 
 def _ended_before_it_began(*_: object) -> NoReturn:
@@ -21,24 +23,40 @@ def _ended_before_it_began(*_: object) -> NoReturn:
     sys.exit(0)
 
 
-@click.command()
-@click.option("--stages", default=",".join(STAGES), show_default=True, help="Which stages this process runs, comma separated.")
-def worker(stages: str) -> None:
+def _exit_codes() -> str:
+    """The table of exit codes as a paragraph that click leaves as it is."""
+    return "\b\nExit codes:\n" + "\n".join(f"  {one.code}  {one.meaning}\n     -> {one.action}" for one in EXITS)
+
+
+@click.command(epilog=_exit_codes())
+@click.option(
+    "--stages", default=",".join(STAGES), show_default=True, metavar="NAMES", help="Which stages this command runs, comma separated."
+)
+@click.option(
+    "--with-parent", is_flag=True, hidden=True, help="End when standard input does: how one command for several stages keeps them."
+)
+def worker(stages: str, with_parent: bool) -> None:
     """Run on Kafka: read the raw topics, write alerts, decisions and holds.
 
-    Configured by OFFHOOK_* (see `offhook settings`). One process per stage in production, all in one for a trial. SIGTERM ends it
-    gracefully. Exit code 0 after a graceful end, 1 after a failure, 2 when it may not start.
+    \b
+    ingest  raw topics -> events, lines, beats (the only one that needs the pseudonym key)
+    route   lines -> events of the accounts
+    detect  events -> alerts, decisions, holds
+    audit   folds a share of the accounts again and says where live differs (optional)
+
+    Configured by OFFHOOK_* (`offhook settings` lists them). In production one process per stage; several stages in one command are as many
+    processes, which end together. SIGTERM ends it gracefully: what was read is written and committed.
     """
     chosen = [stage.strip() for stage in stages.split(",") if stage.strip()]
-    unknown = sorted(set(chosen) - set(STAGES))
+    unknown = sorted(set(chosen) - {*STAGES, *OPTIONAL})
     if unknown or not chosen:
-        raise click.UsageError(f"--stages: {', '.join(unknown) or 'nothing'} is no stage; there are {', '.join(STAGES)}")
+        raise click.UsageError(f"--stages: {', '.join(unknown) or 'nothing'} is no stage; there are {', '.join((*STAGES, *OPTIONAL))}")
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _ended_before_it_began)
     settings = load_settings()
     from pipeline.live.app import run_worker
 
-    sys.exit(run_worker(settings, tuple(chosen)))
+    sys.exit(run_worker(settings, tuple(chosen), with_parent))
 
 
 @click.group()

@@ -7,9 +7,7 @@ is one group and wants a process for itself: ``offhook worker`` with several sta
 import asyncio
 import logging
 import ssl
-import tempfile
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import faust
@@ -18,24 +16,30 @@ from mode import Service
 from mode.supervisors import CrashingSupervisor
 
 from pipeline.core.events import FEEDS, Feed
+from pipeline.exits import FAILED, TOLD
 from pipeline.live import logs, metrics
+from pipeline.live.audit_worker import STAGE as AUDIT
+from pipeline.live.audit_worker import run_audit
 from pipeline.live.changelog import ChangelogReader
 from pipeline.live.detect import DetectStage
+from pipeline.live.failure import exit_of
 from pipeline.live.health import Health, Listener
 from pipeline.live.ingest import IngestStage
+from pipeline.live.mismatch import build_of
 from pipeline.live.outbox import Outbox
-from pipeline.live.preflight import NotFit, partitions_of, require_arrival_times
+from pipeline.live.preflight import require_topics
 from pipeline.live.route import RouteStage
 from pipeline.live.runner import Runner
 from pipeline.live.stage import Stage
-from pipeline.live.supervise import run_children
+from pipeline.live.supervise import end_with_parent, run_children
 from pipeline.settings import Settings, SettingsError
 from pipeline.wire.dead_letter import DeadLetters
 from pipeline.wire.ingest import Ingest
 from pipeline.wire.pseudonym import Pseudonyms
 
 log = logging.getLogger(__name__)
-STAGES = ("ingest", "route", "detect")
+STAGES = ("ingest", "route", "detect")  # those that a deployment needs; the audit may stand beside them
+METADATA_MS = 10_000  # a request of a few hundred bytes; Faust's five minutes left a group without partitions for as long
 REQUEST_TIMEOUT_S = 40.0  # the brokers' answer to anything; a session may not be longer
 
 
@@ -44,11 +48,17 @@ def group(settings: Settings, stage: str) -> str:
     return f"{settings.prefix}offhook-{stage}"
 
 
+class _App(faust.App):  # type: ignore[misc]  # Faust carries no types that mypy could follow
+    """Faust's app without the directories for tables, of which there are none."""
+
+    def _create_directories(self) -> None:
+        """Make nothing, so that a worker that is killed leaves nothing behind."""
+
+
 def make_app(settings: Settings, stage: str) -> faust.App:
     """A Faust app that is told all that was learned about Faust: nothing it does on its own is left on."""
     session = float(settings.session_timeout_s)
-    data_dir = settings.data_dir or tempfile.mkdtemp(prefix="offhook-")
-    return faust.App(
+    return _App(
         group(settings, stage),
         broker=[f"kafka://{address}" for address in settings.bootstrap],
         broker_credentials=_credentials(settings),
@@ -61,8 +71,9 @@ def make_app(settings: Settings, stage: str) -> faust.App:
         broker_max_poll_records=settings.batch_records,
         consumer_max_fetch_size=settings.fetch_bytes,
         consumer_auto_offset_reset="earliest",
+        # A broker that has just started may name no topics yet; the leader of the group then assigns nothing until it asks again.
+        consumer_metadata_max_age_ms=METADATA_MS,
         consumer_group_instance_id=settings.instance_id or None,
-        datadir=str(Path(data_dir) / stage),
         store="memory://",
         web_enabled=False,
         topic_disable_leader=True,
@@ -117,19 +128,15 @@ class _Doors(Service):  # type: ignore[misc]  # mode carries no types that mypy 
         await self._listener.stop()
 
 
-async def _feeds_on(settings: Settings) -> dict[Feed, int]:
-    found = await partitions_of(settings, FEEDS)
-    if not found:
-        raise NotFit(f"none of the raw topics exists at {settings.brokers} with the prefix {settings.prefix!r}: `offhook topics create`")
-    await require_arrival_times(settings, tuple(found))
-    return {feed: found[feed] for feed in FEEDS if feed in found}
-
-
-def _run_stage(settings: Settings, name: str) -> int:
+def _run_stage(settings: Settings, name: str) -> None:
+    build = build_of(settings.policy())
+    metrics.BUILD_INFO.labels(build.version, build.policy_id, build.model_id).set(1)
+    topics = require_topics(settings, name)
+    if name == AUDIT:
+        asyncio.run(run_audit(settings))
+        return
     health = Health()
-    metrics.BUILD_INFO.labels("", settings.policy().id, "").set(1)
-    feeds: dict[Feed, int] = asyncio.run(_feeds_on(settings)) if name == "ingest" else {}
-    stage = make_stage(settings, name, feeds, health)
+    stage = make_stage(settings, name, {feed: topics[feed] for feed in FEEDS if feed in topics}, health)
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     app = make_app(settings, name)
@@ -142,17 +149,29 @@ def _run_stage(settings: Settings, name: str) -> int:
     try:
         worker.execute_from_commandline()
     except SystemExit as e:
-        return int(e.code or 0)
-    return 0
+        if e.code:
+            raise (worker.crash_reason or e.__context__ or RuntimeError("Faust ended the worker and did not say why")) from None
 
 
-def run_worker(settings: Settings, stages: tuple[str, ...]) -> int:
-    """Run stages until SIGTERM or SIGINT; returns the exit code: 0 after a graceful end, 1 after a failure, 2 when it may not start."""
+def run_worker(settings: Settings, stages: tuple[str, ...], with_parent: bool = False) -> int:
+    """Run stages until SIGTERM or SIGINT; returns the exit code, see ``pipeline.exits``.
+
+    ``with_parent``: end with the process that started this one, whose pipe is our standard input.
+    """
     logs.configure(settings)
     if len(stages) > 1:
         return run_children(stages, settings.http_port)
+    if with_parent:
+        end_with_parent()
     try:
-        return _run_stage(settings, stages[0])
-    except (NotFit, SettingsError) as e:
-        log.error("%s", e)
-        return 2
+        _run_stage(settings, stages[0])
+    except SystemExit:  # told to while still being loaded
+        raise
+    except BaseException as e:  # the last word of this process, whatever ends it
+        ended = exit_of(e)
+        unforeseen = e if ended.code == FAILED.code else None
+        log.error(
+            "%s ends, exit code %d: %s: %s", stages[0], ended.code, type(e).__name__, e, exc_info=unforeseen, extra={"action": ended.action}
+        )
+        return ended.code
+    return TOLD.code

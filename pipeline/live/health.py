@@ -16,6 +16,7 @@ from prometheus_client.exposition import choose_encoder
 from pipeline.core.events import ESSENTIAL_FEEDS
 from pipeline.live import metrics
 
+UNSEEN_S: Final = 120.0  # nobody has looked at the progress for so long: a look is due every two seconds, and a rebalance takes at most 60
 STALLED_S: Final = 60.0  # a batch is committed within seconds; ten times the broker's usual worst hiccup is a fault
 LOOP_TICK_S: Final = 0.5
 
@@ -47,11 +48,15 @@ class Health:
         self._partitions: dict[Place, _Partition] = {}
         self._suspended: set[str] = set()
         self._joined: set[str] = set()
-        self._expected: set[str] = set()
+        self._looked: dict[str, float] = {}  # of each stage that belongs to this worker
 
     def expect(self, stage: str) -> None:
         """A stage belongs to this worker: not ready before it has its first assignment, even one of no partitions."""
-        self._expected.add(stage)
+        self._looked[stage] = self._clock()
+
+    def looked(self, stage: str) -> None:
+        """A stage has come round to look at its own progress; tell it every few seconds, idle or not."""
+        self._looked[stage] = self._clock()
 
     def assigned(self, stage: str, topic: str, partition: int, restored: bool = False) -> None:
         """A partition is ours; ``restored`` at once where a stage keeps no state for it."""
@@ -98,18 +103,23 @@ class Health:
         metrics.FEED_SUSPENDED.labels(feed).set(yes)
 
     def alive(self) -> State:
-        """Say whether every partition with lag makes progress. One that is being restored is not counted."""
+        """Say whether every partition with lag makes progress, and whether that is still known. One that is restored is not counted."""
         now = self._clock()
         stalled = [
             f"{stage}: {topic}-{partition} has {p.lag} records to read and has not moved for {now - p.moved_at:.0f} s"
             for (stage, topic, partition), p in sorted(self._partitions.items())
             if p.restored and p.lag and now - p.moved_at > self._stalled_s
         ]
-        return State(not stalled, tuple(stalled))
+        unseen = [
+            f"{stage}: nobody has looked at its progress for {now - at:.0f} s: it hangs"
+            for stage, at in sorted(self._looked.items())
+            if now - at > UNSEEN_S
+        ]
+        return State(not (stalled or unseen), (*stalled, *unseen))
 
     def ready(self) -> State:
         """Say whether every stage has its partitions, all restored, and no feed is suspended that detection rests on."""
-        problems = [f"{stage}: no assignment yet" for stage in sorted(self._expected - self._joined)]
+        problems = [f"{stage}: no assignment yet" for stage in sorted(self._looked.keys() - self._joined)]
         problems += [
             f"{stage}: {topic}-{partition} is being restored"
             for (stage, topic, partition), p in sorted(self._partitions.items())

@@ -1,7 +1,7 @@
 """How does a worker log? One JSON object per line, or text for people; and no number of a person slips through in either.
 
-Our own messages name topics, partitions, offsets and reasons only. The filter here is the net below: libraries write messages and
-exceptions that we do not.
+Our own messages name topics, partitions, offsets and reasons only; those that warn carry what to do as ``extra={"action": ...}``. The
+filter here is the net below: libraries write messages and exceptions that we do not.
 """
 
 import logging
@@ -51,14 +51,15 @@ class JsonLines(logging.Formatter):
 
 
 class TextLines(logging.Formatter):
-    """A line for people, redacted alike."""
+    """A line for people, redacted alike; what to do stands behind an arrow."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)-7s %(name)s: %(message)s", "%H:%M:%S")
 
     def format(self, record: logging.LogRecord) -> str:
         """Write one record."""
-        return redact(super().format(record))
+        action = record.__dict__.get("action")
+        return redact(super().format(record) + (f"\n    -> {action}" if action else ""))
 
 
 def log_config(settings: Settings) -> dict[str, Any]:

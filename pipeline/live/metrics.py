@@ -53,6 +53,12 @@ BUILD_INFO = _declare(Gauge, "offhook_build_info", "What runs: always 1", "none"
 RECORDS_READ = _declare(Counter, "offhook_records_read", "Records read from a topic", "records", ["stage", "topic"])
 DEAD_LETTERS = _declare(Counter, "offhook_dead_letters", "Records set aside, by reason", "records", ["topic", "reason"])
 DUPLICATES = _declare(Counter, "offhook_duplicates", "Records that were read again and had been folded before", "records", ["stage"])
+UNSENDABLE = _declare(
+    Counter,
+    "offhook_unsendable",
+    "Outputs left out because they are larger than their topic takes; raise its max.message.bytes, the dead letters name the inputs",
+    "records",
+)
 LATE = _declare(Counter, "offhook_late_events", "Events that arrived too late to be folded", "events")
 FEED_SUSPENDED = _declare(
     Gauge, "offhook_feed_suspended", "1 while a feed is left out because too much of it cannot be read", "none", ["feed"]
@@ -60,6 +66,9 @@ FEED_SUSPENDED = _declare(
 
 EVENTS_FOLDED = _declare(Counter, "offhook_events_folded", "Events folded, by type", "events", ["type"])
 QUARANTINED = _declare(Counter, "offhook_quarantined", "Accounts set aside because our own code failed on one of their events", "accounts")
+SET_ASIDE = _declare(
+    Gauge, "offhook_set_aside", "Accounts or lines that are not folded now because a bug of ours was tripped", "entities", ["stage"]
+)
 DECISIONS = _declare(Counter, "offhook_decisions", "Decisions, by level and stage", "decisions", ["level", "stage"])
 ALERTS = _declare(
     Counter, "offhook_alerts", "Alerts, by what became of the finding and the stage of the challenge", "alerts", ["activity", "stage"]
@@ -102,6 +111,19 @@ STATE_BYTES = _declare(Gauge, "offhook_state_bytes", "Encoded size of the state 
 FOREIGN_WRITES = _declare(
     Counter, "offhook_foreign_writes", "Changelog records of a superseded owner, read and ignored", "records", ["stage"]
 )
+
+PARITY_WHAT: Final = ("state", "decisions", "alerts")
+PARITY_CHECKED = _declare(Counter, "offhook_parity_checked", "Comparisons of what live wrote with a second fold", "comparisons", ["what"])
+PARITY_MISMATCHES = _declare(
+    Counter, "offhook_parity_mismatches", "Accounts of which live wrote something else than a second fold says", "accounts", ["what"]
+)
+AUDIT_ACCOUNTS = _declare(
+    Gauge, "offhook_audit_accounts", "Accounts in the sample of the audit: compared, and left out", "accounts", ["state"]
+)
+AUDIT_BLIND = _declare(Gauge, "offhook_audit_blind", "1 while the audit compares nothing, since live runs another build", "none")
+for _what in PARITY_WHAT:  # a series that begins with its first fault would show no increase
+    PARITY_CHECKED.labels(_what)
+    PARITY_MISMATCHES.labels(_what)
 
 
 def count_event(event: AnyEvent) -> None:

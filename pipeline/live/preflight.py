@@ -1,56 +1,39 @@
-"""May this worker start? Looks at the topics on the brokers: which are there, and do the raw ones carry the time of arrival?"""
+"""May this worker start? Asks whether the topics of its stage are there and kept as they must be, before it reads a record."""
 
-from typing import Any
+import logging
+from typing import Final
 
-from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-
+from pipeline.core.events import FEEDS
 from pipeline.settings import Settings
 
-_STAMP = "message.timestamp.type"
+log = logging.getLogger(__name__)
+USES: Final[dict[str, tuple[str, ...]]] = {  # what each stage reads and writes
+    "ingest": (*FEEDS, "events", "lines", "dead-letters"),
+    "route": ("lines", "route-state", "events", "dead-letters"),
+    "detect": ("events", "detect-state", "alerts", "decisions", "holds", "dead-letters"),
+    "audit": ("events", "detect-state", "alerts", "decisions"),
+}
 
 
 class NotFit(Exception):
     """The brokers are not as a worker needs them; the message says what to do."""
 
 
-async def partitions_of(settings: Settings, topics: tuple[str, ...]) -> dict[str, int]:
-    """How many partitions each of the topics has, those that do not exist left out. Names without prefix."""
-    admin = AIOKafkaAdminClient(**settings.connection())
-    await admin.start()
-    try:
-        existing = set(await admin.list_topics())
-        wanted = [settings.topic(topic) for topic in topics if settings.topic(topic) in existing]
-        described = await admin.describe_topics(wanted) if wanted else []
-    finally:
-        await admin.close()
-    found = {one["topic"].removeprefix(settings.prefix): len(one["partitions"]) for one in described}
-    return {topic: found[topic] for topic in topics if topic in found}
+def require_topics(settings: Settings, stage: str) -> dict[str, int]:
+    """Look at the topics of a stage; returns how many partitions each has, without prefix, those that do not exist left out.
 
+    What should be looked at and hurts nobody is logged. Raises NotFit, and Unreachable when no broker answers.
+    """
+    from pipeline.live.topics_admin import check  # noqa: PLC0415 (its client takes long to load, and only a worker that starts needs it)
 
-async def require_arrival_times(settings: Settings, topics: tuple[str, ...]) -> None:
-    """Refuse topics whose timestamps the producers set, since their clocks may lie; unless the settings trust them. Raises NotFit."""
-    if settings.trust_create_time or not topics:
-        return
-    admin = AIOKafkaAdminClient(**settings.connection())
-    await admin.start()
-    try:
-        asked = [ConfigResource(ConfigResourceType.TOPIC, settings.topic(topic), {_STAMP: None}) for topic in topics]
-        answers = await admin.describe_configs(asked)
-    finally:
-        await admin.close()
-    wrong = sorted(name for answer in answers for name, stamp in _stamps(answer) if stamp != "LogAppendTime")
+    reports = {report.topic.removeprefix(settings.prefix): report for report in check(settings, USES[stage])}
+    wrong = [f"{report.topic}: {one}" for report in reports.values() for one in report.wrong]
     if wrong:
-        raise NotFit(
-            f"{', '.join(wrong)}: the producers set the time of arrival; set {_STAMP}=LogAppendTime on these topics"
-            " (`offhook topics create` makes them so), or trust the producers' clocks with OFFHOOK_TRUST_CREATE_TIME=true"
-        )
-
-
-def _stamps(answer: Any) -> list[tuple[str, str]]:
-    found = []
-    for code, message, _, name, entries in answer.resources:
-        if code:
-            raise NotFit(f"{name}: its configuration cannot be read: {message or code}")
-        found += [(name, entry[1]) for entry in entries if entry[0] == _STAMP]
+        raise NotFit("; ".join(wrong))
+    found = {name: report.partitions for name, report in reports.items() if report.partitions}
+    if stage == "ingest" and not any(feed in found for feed in FEEDS):
+        raise NotFit(f"none of the raw topics exists at {settings.brokers} with the prefix {settings.prefix!r}: `offhook topics create`")
+    for report in reports.values():
+        for advice in report.advice:
+            log.info("%s: %s", report.topic, advice)
     return found

@@ -126,15 +126,17 @@ class Runner(Service):  # type: ignore[misc]  # mode carries no types that mypy 
         count = 0
         while not self.should_stop:
             await asyncio.sleep(TICK_S)
-            if self.app.rebalancing or not self.app.consumer.assignment():
+            if self.app.rebalancing:
                 continue
-            try:
-                await self.stage.tick()
-            except Exception as e:
-                await self._fail(e)
-            count += 1
-            if not count % LOOK_EVERY:
-                self._look()
+            if self.app.consumer.assignment():
+                try:
+                    await self.stage.tick()
+                except Exception as e:
+                    await self._fail(e)
+                count += 1
+                if not count % LOOK_EVERY:
+                    self._look()
+            self._health.looked(self.stage.name)  # a tick that hangs is told by its absence
 
     def _look(self) -> None:
         name = self.stage.name

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 GRACE_S = 45.0  # from SIGTERM to SIGKILL, below the 60 s that the deployment grants
@@ -31,10 +32,20 @@ def run_children(stages: tuple[str, ...], http_port: int) -> int:
 
 def _start(stage: str, http_port: int) -> "subprocess.Popen[bytes]":
     environment = {**os.environ, "OFFHOOK_HTTP_PORT": str(http_port)}
-    # A session of its own, so that Ctrl-C at a terminal reaches the children once: through us.
-    return subprocess.Popen(  # noqa: S603 (our own interpreter and module)
-        [sys.executable, "-m", "pipeline", "worker", "--stages", stage], env=environment, start_new_session=True
-    )
+    command = [sys.executable, "-m", "pipeline", "worker", "--stages", stage, "--with-parent"]
+    # A session of its own, so that Ctrl-C at a terminal reaches the children once: through us. And a pipe that nobody writes to.
+    return subprocess.Popen(command, env=environment, start_new_session=True, stdin=subprocess.PIPE)  # noqa: S603 (our own interpreter)
+
+
+def end_with_parent() -> None:
+    """End this process gracefully when the one that started it is gone, were it killed without a word: then standard input ends."""
+    threading.Thread(target=_wait_for_the_end, name="parent", daemon=True).start()
+
+
+def _wait_for_the_end() -> None:
+    while os.read(0, 1):  # not through sys.stdin, whose lock a thread must not hold while Python ends
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _end(child: "subprocess.Popen[bytes]", grace_s: float) -> int:

@@ -3,7 +3,7 @@
 Run by an operator before the first worker (``offhook topics create``), and by every worker at its start (``check``).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final, Literal
 
@@ -74,10 +74,10 @@ def create(settings: Settings, partitions: int | None = None, replication: int |
         return _reports(settings, found, frozenset(wanted), partitions)
 
 
-def check(settings: Settings) -> list[TopicReport]:
-    """Report on every topic without changing anything. Raises Unreachable."""
+def check(settings: Settings, topics: Collection[str] = tuple(TOPICS)) -> list[TopicReport]:
+    """Report on every topic, or on some (without prefix), and change nothing. Raises Unreachable."""
     with _admin(settings) as admin:
-        return _reports(settings, _look(admin, settings), frozenset(), None)
+        return _reports(settings, _look(admin, settings, topics), frozenset(), None, topics)
 
 
 def configs(spec: TopicSpec, replication: int | None = None) -> dict[str, str]:
@@ -121,8 +121,8 @@ def _admin(settings: Settings) -> Iterator[Any]:
             admin.close()
 
 
-def _look(admin: Any, settings: Settings) -> dict[str, _Found]:
-    names = [settings.topic(name) for name in TOPICS]
+def _look(admin: Any, settings: Settings, topics: Collection[str] = tuple(TOPICS)) -> dict[str, _Found]:
+    names = [settings.topic(name) for name in topics]
     described = {}
     for topic in admin.describe_topics(names):
         error = for_code(topic["error_code"])
@@ -152,9 +152,16 @@ def _number(name: str, found: Mapping[str, _Found], settings: Settings, partitio
     return partitions or TOPICS[name].partitions
 
 
-def _reports(settings: Settings, found: Mapping[str, _Found], created: frozenset[str], partitions: int | None) -> list[TopicReport]:
+def _reports(
+    settings: Settings,
+    found: Mapping[str, _Found],
+    created: frozenset[str],
+    partitions: int | None,
+    topics: Collection[str] = tuple(TOPICS),
+) -> list[TopicReport]:
     reports = []
-    for name, spec in TOPICS.items():
+    for name in topics:
+        spec = TOPICS[name]
         full = settings.topic(name)
         one = found.get(full)
         if one is None:

@@ -68,7 +68,9 @@ class Deployment:
             wanted = [spec for spec in TOPICS.values() if spec.direction != "in" or spec.name in self.feeds]
             new = []
             for spec in wanted:
-                config = {"message.timestamp.type": stamp if spec.direction == "in" else "CreateTime", "retention.ms": "-1"}
+                ours = "LogAppendTime" if spec.log_append_time else "CreateTime"
+                config = {"message.timestamp.type": stamp if spec.direction == "in" else ours, "retention.ms": "-1"}
+                config["cleanup.policy"] = spec.cleanup
                 if spec.name.endswith("-state"):
                     config |= {"cleanup.policy": "compact", "segment.ms": "2000", "min.cleanable.dirty.ratio": "0.01"}
                 new.append(NewTopic(self.prefix + spec.name, self.partitions, 1, topic_configs=config))

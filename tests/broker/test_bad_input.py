@@ -19,6 +19,7 @@ from pipeline.core.events import Beat
 from pipeline.core.outcome import Outcome
 from pipeline.core.partition import Partition
 from pipeline.core.policy import Policy
+from pipeline.core.store import Encoded
 from pipeline.live.batch import Batch
 from pipeline.live.detect import DetectStage
 from pipeline.live.health import Health
@@ -139,7 +140,7 @@ def test_topics_whose_producers_set_the_time_are_refused(deploy: Callable[..., D
     live = deploy(trust_create_time="false")
     command = [sys.executable, "-m", "pipeline", "worker", "--stages", "ingest"]
     ended = subprocess.run(command, env=live.environment, cwd=ROOT, capture_output=True, timeout=60, check=False)
-    assert ended.returncode == 2
+    assert ended.returncode == 3
     assert b"message.timestamp.type" in ended.stderr
     assert b"Traceback" not in ended.stderr
 
@@ -154,14 +155,17 @@ class Faulty(Partition):
 
 
 class FaultyStage(DetectStage):
-    def new_fold(self) -> Partition:
-        return Faulty(Policy())
+    def new_fold(self, encoded: Callable[[], Encoded]) -> Partition:
+        return Faulty(Policy(), encoded=encoded)
 
 
 class Nowhere:
     """A reader that has read nothing."""
 
     def read_to(self, tp: TP) -> int | None:
+        return None
+
+    def committed(self, tp: TP) -> int | None:
         return None
 
     async def rewind(self, tp: TP, offset: int) -> None:

@@ -11,11 +11,13 @@ import pytest
 from deployed import DEPLOY, PROJECT, document, run, settings_of
 
 from pipeline.__main__ import main
-from pipeline.live.app import STAGES
+from pipeline.live.app import AUDIT
+from pipeline.live.app import STAGES as NEEDED
 
 FILE = DEPLOY / "compose.yaml"
 COMPOSE = document(FILE)
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+STAGES = (*NEEDED, AUDIT)
 OURS = ("topics", *STAGES)
 
 

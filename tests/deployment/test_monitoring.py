@@ -19,7 +19,7 @@ from pipeline.core.events import ESSENTIAL_FEEDS, FEEDS, AccountEvent
 from pipeline.core.outcome import Stage
 from pipeline.core.policy import Policy
 from pipeline.live import metrics
-from pipeline.live.app import STAGES
+from pipeline.live.app import AUDIT, STAGES
 from pipeline.live.metrics import METRICS
 from pipeline.settings import SETTINGS
 from pipeline.wire.topics import TOPICS
@@ -34,11 +34,12 @@ TARGET_LABELS = {"job", "instance", "component"}  # what the scrape adds, alike 
 OF_THE_PROCESS = {"up", "process_start_time_seconds", "process_resident_memory_bytes", "process_cpu_seconds_total"}
 VALUES = {  # what a label may be, where the list is closed
     "feed": set(FEEDS),
-    "component": set(STAGES),
-    "stage": {*STAGES, *get_args(Stage)},
+    "component": {*STAGES, AUDIT},
+    "stage": {*STAGES, AUDIT, *get_args(Stage)},
     "reason": set(REFUSALS),
     "type": {t.__struct_config__.tag for t in get_args(AccountEvent)},
-    "state": {"assigned", "restored"},
+    "state": {"assigned", "restored", "compared", "left_out"},
+    "what": set(metrics.PARITY_WHAT),
     "activity": {"create", "update", "close"},
     "change": {"placed", "ended"},
     "job": {"offhook"},
@@ -167,7 +168,7 @@ def test_scraped_are_the_workers_of_the_compose_file() -> None:
         stage, port = address.split(":")
         assert target["labels"] == {"component": stage}
         assert services[stage]["environment"]["OFFHOOK_HTTP_PORT"] == port
-    assert [t["labels"]["component"] for t in job["static_configs"]] == list(STAGES)
+    assert [t["labels"]["component"] for t in job["static_configs"]] == [*STAGES, AUDIT]
 
 
 def test_memory_alarm_knows_the_limits_of_the_manifests() -> None:
@@ -178,7 +179,7 @@ def test_memory_alarm_knows_the_limits_of_the_manifests() -> None:
         if match := re.search(r'component=~?"([a-z|]+)"} > (.*)$', line):
             for stage in match[1].split("|"):
                 bounds[stage] = math.prod(float(f) if "^" not in f else 2.0 ** int(f.split("^")[1]) for f in match[2].split(" * "))
-    for stage in STAGES:
+    for stage in (*STAGES, AUDIT):
         (workers, *_) = yaml.safe_load_all((DEPLOY / "kubernetes" / f"{stage}.yaml").read_text())
         limit = workers["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]["memory"]
         assert bounds[stage] == pytest.approx(0.85 * int(limit[:-2]) * unit[limit[-2:]])
@@ -196,7 +197,7 @@ def test_bounds_that_repeat_the_policy_agree_with_it() -> None:
 
 def test_commands_that_runbooks_name_exist() -> None:
     texts = [rule["annotations"]["runbook"] for rule in RULES.values()]
-    named = {m for text in texts for m in re.findall(r"offhook ((?:dead-letters|topics) \w+|replay)", text)}
+    named = {m for text in texts for m in re.findall(r"offhook ((?:dead-letters|topics) \w+|replay|audit)", text)}
     assert named
     for words in named:
         command: Any = main

@@ -1,0 +1,24 @@
+"""What does it mean for a worker that something was raised? The exit code and the sentence of ``pipeline.exits``."""
+
+from typing import Final
+
+from aiokafka.errors import UnknownTopicOrPartitionError
+
+from pipeline.core.errors import UnsupportedState
+from pipeline.exits import BROKERS, FAILED, SETTINGS, STATE, Exit
+from pipeline.live.audit_topics import NotThere
+from pipeline.live.preflight import NotFit
+from pipeline.live.state import StateAhead
+from pipeline.reach import Unreachable
+from pipeline.settings import SettingsError
+
+_CAUSES: Final[tuple[tuple[tuple[type[BaseException], ...], Exit], ...]] = (
+    ((SettingsError,), SETTINGS),
+    ((NotFit, NotThere, Unreachable, UnknownTopicOrPartitionError), BROKERS),
+    ((UnsupportedState, StateAhead), STATE),
+)
+
+
+def exit_of(error: BaseException) -> Exit:
+    """How to end because of an error."""
+    return next((found for causes, found in _CAUSES if isinstance(error, causes)), FAILED)
