@@ -76,7 +76,7 @@ class BeatMaker:
         return Beat(arrived_at=now, marks=marks, partitions=self.partitions, suspended=tuple(sorted(self.suspended)))
 
 
-class ClockState(msgspec.Struct, array_like=True):
+class ClockState(msgspec.Struct, array_like=True, gc=False):
     """What a partition of ``events`` knows of time after a record: its offset, the time, and the marks it rests on."""
 
     offset: int = -1

@@ -23,7 +23,7 @@ from pipeline.core.timeline import RecentEvent
 NUMBERLESS_SOURCES = ("probe", "device_sdk")  # they cannot see numbers: a missing peer means "not known", never "withheld"
 
 
-class CallSeen(msgspec.Struct):
+class CallSeen(msgspec.Struct, gc=False):
     """One call, joined. Instants in ms; ``asked``: known only from answers about the line."""
 
     line: str

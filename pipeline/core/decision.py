@@ -40,7 +40,7 @@ FEED_OF: dict[type, tuple[str, str]] = {
 LINE_FACTS_THAT_COUNT = ("sim_swapped", "ported", "forwarding_on")
 
 
-class Assessment(msgspec.Struct, frozen=True):
+class Assessment(msgspec.Struct, frozen=True, gc=False):
     """What an episode looks like now."""
 
     episode: Episode

@@ -17,7 +17,7 @@ LOGIN_BEFORE_MS = 900_000  # without a session id, a login this long before the 
 CLOCK_SKEW_MS = 5_000  # two systems' clocks may differ by this much
 
 
-class Challenge(msgspec.Struct):
+class Challenge(msgspec.Struct, gc=False):
     """The records of one otp_id."""
 
     otp_id: str
@@ -62,7 +62,7 @@ class Challenge(msgspec.Struct):
         return max(min(stated, most), self.start + 1000)
 
 
-class Episode(msgspec.Struct):
+class Episode(msgspec.Struct, gc=False):
     """One challenge with its surroundings, as seen at ``now``. Instants in ms."""
 
     challenge: Challenge

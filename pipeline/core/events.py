@@ -29,7 +29,7 @@ Verdict = Literal["true_positive", "false_positive", "disregard", "suspicious", 
 DispositionSource = Literal["analyst", "customer", "chargeback", "automatic"]
 
 
-class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", omit_defaults=True):
+class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", omit_defaults=True, gc=False):
     """One fact about one account. ``account_id`` is empty only in the ``lines`` topic, before route has addressed it."""
 
     event_id: str
@@ -156,14 +156,14 @@ class Disposed(Event, frozen=True, kw_only=True, tag="disposed", omit_defaults=T
     finding_uid: str | None = None
 
 
-class Mark(msgspec.Struct, frozen=True, array_like=True):
+class Mark(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """How far one partition of a feed has been read: all that arrived up to ``read_to``; its last record arrived at ``last``."""
 
     read_to: Ms
     last: Ms | None
 
 
-class Beat(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="beat", omit_defaults=True):
+class Beat(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="beat", omit_defaults=True, gc=False):
     """The clock inside the log: how far its writer has read each partition it owns.
 
     ``marks`` maps ``feed/partition`` to a Mark; ``partitions`` maps a feed to its number of partitions, so that a reader knows

@@ -30,7 +30,7 @@ class Term(msgspec.Struct, frozen=True):
     of_call: bool = False  # 0 when no call is live: not asked then
 
 
-class Score(msgspec.Struct, frozen=True):
+class Score(msgspec.Struct, frozen=True, gc=False):
     """The probability (0 to 1), its log-odds, and the contributions that add up to it, largest first by size."""
 
     probability: float

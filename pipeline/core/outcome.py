@@ -11,7 +11,7 @@ Stage = Literal["before_entry", "at_entry", "after_entry", "near_miss"]
 FeatureValue = float | int | bool | str
 
 
-class Reason(msgspec.Struct, frozen=True, array_like=True):
+class Reason(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A named, signed part of the log-odds. ``text`` is how an analyst would say it."""
 
     name: str
@@ -19,7 +19,7 @@ class Reason(msgspec.Struct, frozen=True, array_like=True):
     text: str = ""
 
 
-class RuleHit(msgspec.Struct, frozen=True, array_like=True):
+class RuleHit(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A rule that holds for the episode: its id (R01), its name and version."""
 
     uid: str
@@ -27,7 +27,7 @@ class RuleHit(msgspec.Struct, frozen=True, array_like=True):
     version: str
 
 
-class Evidence(msgspec.Struct, frozen=True, array_like=True):
+class Evidence(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """An event that an assessment rests on."""
 
     event_id: str
@@ -36,7 +36,7 @@ class Evidence(msgspec.Struct, frozen=True, array_like=True):
     feed: str
 
 
-class Decision(msgspec.Struct, frozen=True, kw_only=True):
+class Decision(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An assessment worth keeping, with every input on it.
 
     ``time`` is the latest arrival among the events it rests on, or the deadline that fired (ms). ``probability`` is 0 to 1.
@@ -60,7 +60,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     version: str
 
 
-class Finding(msgspec.Struct, frozen=True, kw_only=True):
+class Finding(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What an alert reports; one challenge, one uid. Instants in ms. ``None`` in a flag means that no feed tells."""
 
     uid: str
@@ -108,7 +108,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: Ms | None  # until when the code is valid
 
 
-class Hold(msgspec.Struct, frozen=True, kw_only=True):
+class Hold(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """While a challenge is at level ``alert`` and unused: the login server may refuse the code."""
 
     account_id: str
@@ -120,14 +120,14 @@ class Hold(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
 
 
-class HoldEnded(msgspec.Struct, frozen=True, kw_only=True):
+class HoldEnded(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The hold on a challenge is over; becomes a tombstone."""
 
     account_id: str
     otp_id: str
 
 
-class Late(msgspec.Struct, frozen=True, kw_only=True):
+class Late(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An event that was not folded: it arrived too long after it occurred, or its time was already sealed."""
 
     account_id: str

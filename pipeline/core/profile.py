@@ -25,7 +25,7 @@ DAY_MS = 86_400_000
 FACTS_PER_CHANGE = 4  # line changes kept of each kind and line: on, off, and the pair before
 
 
-class Seen(msgspec.Struct, array_like=True, frozen=True):
+class Seen(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """When something of the account was first and last seen, and how often."""
 
     first: Ms
@@ -33,7 +33,7 @@ class Seen(msgspec.Struct, array_like=True, frozen=True):
     count: int
 
 
-class LineFact(msgspec.Struct, array_like=True, frozen=True, order=True):
+class LineFact(msgspec.Struct, array_like=True, frozen=True, order=True, gc=False):
     """One change of the line, with its arrival."""
 
     occurred_at: Ms
@@ -43,7 +43,7 @@ class LineFact(msgspec.Struct, array_like=True, frozen=True, order=True):
     country: str | None
 
 
-class LinkFact(msgspec.Struct, array_like=True, frozen=True):
+class LinkFact(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """The last word on a line of the account, since when it has been the account's, and how many accounts the latest arrival counts."""
 
     occurred_at: Ms
@@ -55,7 +55,7 @@ class LinkFact(msgspec.Struct, array_like=True, frozen=True):
     since: Ms
 
 
-class Lesson(msgspec.Struct, array_like=True, frozen=True):
+class Lesson(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """What one finished challenge teaches. ``trusted``: the code was accepted and nothing about it was alarming."""
 
     otp_id: str
@@ -71,7 +71,7 @@ class Lesson(msgspec.Struct, array_like=True, frozen=True):
     senders: tuple[str, ...]
 
 
-class Profile(msgspec.Struct, array_like=True):
+class Profile(msgspec.Struct, array_like=True, gc=False):
     """Sealed knowledge of one account. Only this module writes to it, and only to a copy."""
 
     since: Ms | None = None  # the earliest sealed event

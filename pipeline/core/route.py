@@ -30,7 +30,7 @@ STATE_VERSION = 1
 DAY_MS = 86_400_000
 
 
-class Link(msgspec.Struct, frozen=True, array_like=True):
+class Link(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One account of a line: what was last declared, by (occurred_at, event_id), and the last code sent to the line; 0 and "" for never."""
 
     occurred_at: Ms = 0
@@ -53,7 +53,7 @@ class Link(msgspec.Struct, frozen=True, array_like=True):
         return "learned" if self.dispatched_at > self.occurred_at and self.dispatched_at >= learned_from else "unlinked"
 
 
-class LineState(msgspec.Struct, array_like=True):
+class LineState(msgspec.Struct, array_like=True, gc=False):
     """All that is kept of one phone line."""
 
     version: int = STATE_VERSION
@@ -63,7 +63,7 @@ class LineState(msgspec.Struct, array_like=True):
     changes: dict[str, LineChanged] = {}
 
 
-class RouterState(msgspec.Struct, array_like=True):
+class RouterState(msgspec.Struct, array_like=True, gc=False):
     """The partition's own record: up to which offset all line states are durable."""
 
     offset: int = -1

@@ -12,7 +12,7 @@ from pipeline.core.timeline import Settled, Timeline, Track
 replace = msgspec.structs.replace
 
 
-class Voice(msgspec.Struct, frozen=True):
+class Voice(msgspec.Struct, frozen=True, gc=False):
     """Who is speaking: the policy, the model and code versions, and the feeds it lacks."""
 
     policy: Policy

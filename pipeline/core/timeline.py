@@ -22,7 +22,7 @@ STATE_VERSION = 1
 RecentEvent = LoggedIn | OtpDispatched | CallChanged | LineAsked | MessageSeen | OtpEntered | AccountChanged
 
 
-class Track(msgspec.Struct, array_like=True, frozen=True):
+class Track(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """An open challenge: when it is over, and what has been said about it so far.
 
     ``expires_at``: the code's end (ms); ``until``: the end of what concerns it; ``final_at``: when nothing on time can touch it any more.
@@ -45,7 +45,7 @@ class Track(msgspec.Struct, array_like=True, frozen=True):
     hold_until: Ms | None = None
 
 
-class Settled(msgspec.Struct, array_like=True, frozen=True):
+class Settled(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """A finished challenge: what became of it, for a later disposition."""
 
     otp_id: str
@@ -58,7 +58,7 @@ class Settled(msgspec.Struct, array_like=True, frozen=True):
     open: bool = False
 
 
-class Timeline(msgspec.Struct, array_like=True):
+class Timeline(msgspec.Struct, array_like=True, gc=False):
     """One account. Never written to after it was made: a step makes a new one."""
 
     version: int = STATE_VERSION
@@ -77,7 +77,7 @@ class Timeline(msgspec.Struct, array_like=True):
     disposals: tuple[tuple[Ms, str], ...] = ()  # the last dispositions taken in, so that a redelivery says nothing again
 
 
-class Head(msgspec.Struct, array_like=True):
+class Head(msgspec.Struct, array_like=True, gc=False):
     """The beginning of an encoded Timeline, read alone when state is restored."""
 
     version: int

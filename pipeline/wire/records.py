@@ -36,7 +36,7 @@ Ip = Annotated[str, Meta(min_length=2, max_length=45)]
 UserAgent = Annotated[str, Meta(max_length=2048)]
 
 
-class Record(msgspec.Struct, frozen=True, kw_only=True):
+class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     event_id: Id
     occurred_at: Instant
 

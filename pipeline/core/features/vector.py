@@ -9,7 +9,7 @@ import msgspec
 from pipeline.core.outcome import FeatureValue
 
 
-class Features(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Features(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """One episode in numbers."""
 
     # call and time
