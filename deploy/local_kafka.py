@@ -144,7 +144,8 @@ class LocalKafka:
 
     ``port`` 0 takes any free one. ``folder`` holds data, configuration and log; without it a temporary one is made, and removed by
     ``stop``. ``properties`` override or add to the broker's. ``listeners`` name more of them and their protocols, such as
-    ``{"SECURE": "SASL_SSL"}``; ``listener`` says where each is. ``bootstrap`` is where clients connect; it stays over ``restart``.
+    ``{"SECURE": "SASL_SSL"}``; ``listener`` says where each is. ``advertised`` names where clients of a listener are sent instead,
+    ``host:port``, such as a proxy before it. ``bootstrap`` is where clients connect; it stays over ``restart``.
     """
 
     def __init__(
@@ -154,6 +155,7 @@ class LocalKafka:
         heap: str = "512m",
         properties: Mapping[str, str] | None = None,
         listeners: Mapping[str, str] | None = None,
+        advertised: Mapping[str, str] | None = None,
         detached: bool = False,
     ) -> None:
         self._temporary = folder is None
@@ -162,6 +164,7 @@ class LocalKafka:
         self._heap = heap
         self._protocols = dict(listeners or {})
         self._more_ports: dict[str, int] = {}
+        self._advertised = dict(advertised or {})
         self._properties = dict(properties or {})
         self._detached = detached  # outlives this process
         self._process: subprocess.Popen[bytes] | None = None
@@ -257,11 +260,11 @@ class LocalKafka:
         controller = controller or str(free_port())  # the quorum's address is part of the data
         for name in self._protocols:
             self._more_ports.setdefault(name, free_port())
-        public = ",".join(f"{name}://{HOST}:{port}" for name, port in {"PLAINTEXT": self._port, **self._more_ports}.items())
+        places = {name: f"{HOST}:{port}" for name, port in {"PLAINTEXT": self._port, **self._more_ports}.items()}
         protocols = {"PLAINTEXT": "PLAINTEXT", "CONTROLLER": "PLAINTEXT", **self._protocols}
         values = PROPERTIES | {
-            "listeners": f"{public},CONTROLLER://{HOST}:{controller}",
-            "advertised.listeners": public,
+            "listeners": _listeners(places | {"CONTROLLER": f"{HOST}:{controller}"}),
+            "advertised.listeners": _listeners(places | self._advertised),
             "listener.security.protocol.map": ",".join(f"{name}:{protocol}" for name, protocol in protocols.items()),
             "controller.quorum.voters": f"1@{HOST}:{controller}",
             "log.dirs": str(self.folder / "data"),
@@ -309,6 +312,10 @@ class LocalKafka:
                 self._process.kill()
                 self._process.wait()
             self._process = None
+
+
+def _listeners(places: Mapping[str, str]) -> str:
+    return ",".join(f"{name}://{place}" for name, place in places.items())
 
 
 def answers(host: str, port: int) -> bool:

@@ -90,7 +90,7 @@ class FoldingStage(ABC, Generic[F]):
     ) -> None:
         """``source``, ``changelog`` and ``targets``: topic names without ``prefix``."""
         self.sources: tuple[str, ...] = (prefix + source,)
-        self.targets = tuple(prefix + target for target in targets)
+        self.targets = tuple(prefix + target for target in (*targets, changelog))
         self.admission = OpenAdmission()
         self._changelog = prefix + changelog
         self._prefix = prefix
@@ -202,6 +202,8 @@ class FoldingStage(ABC, Generic[F]):
                     metrics.DEAD_LETTERS.labels(batch.tp.topic, "bug").inc()
                     log.error("%s: a bug of ours at %s offset %d, its entity is set aside: %s", self.name, batch.tp, record.offset, e)
                     effects.refuse(self._letters, batch, record, "bug", str(e))
+                if effects.unsendable:
+                    effects.refuse_unsendable(self._letters, batch, record)
             if turns.over():
                 await turns.give()
 

@@ -102,6 +102,8 @@ class IngestStage:
                 refused.append(number)
                 metrics.DEAD_LETTERS.labels(batch.tp.topic, "bug").inc()
                 effects.refuse(self._letters, batch, record, "bug", type(e).__name__)
+            if effects.unsendable:
+                effects.refuse_unsendable(self._letters, batch, record)
             if turns.over():
                 await turns.give()
         if self._flood.floods(feed, len(batch.records), refused):

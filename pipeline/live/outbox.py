@@ -2,20 +2,25 @@
 
 Stands between the stages and the broker. Tasks of several source partitions write to the same target partitions: while one
 produce batch is under way, what is handed in next gathers behind it and leaves as the next one (a group commit). aiokafka's
-``send`` costs 9 to 14 us a record; a batch builder costs 1.6 us.
+``send`` costs 9 to 14 us a record; a batch builder costs 1.6 us. Every send ends: in the broker's answer, or in SendFailed.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import UnknownTopicOrPartitionError
+from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 
+from pipeline.live.limits import DEFAULT_BYTES, RecordTooLarge, batch_bytes, largest_batches, refused, unanswered
 from pipeline.live.partitioner import Partitioner
 
 BATCH_BYTES = 512 * 1024  # half of the broker's default message.max.bytes
+ANSWER_S = 60.0  # a broker that was restarted answers within 30 s; after twice that somebody should know
+HURRY_S = 5.0  # what an answer still gets once the worker has been told to end
+CLOSE_S = 3.0  # what the producer gets to close its connections
+ROOM_BYTES = 4096  # more than the key and the headers of any record of ours, dead letters apart
 Header = tuple[str, bytes]
 
 
@@ -54,6 +59,10 @@ class Outbox:
         self._producer: Any = None
         self._lanes: dict[tuple[str, int], _Lane] = {}
         self._partitioners: dict[str, Partitioner] = {}
+        self._largest: dict[str, int] = {}
+        self.ample = DEFAULT_BYTES - ROOM_BYTES  # a value of so many bytes fits into every topic, whatever its key and our headers
+        self._waiting: set[asyncio.Timeout] = set()
+        self._hurried = False
 
     async def __aenter__(self) -> "Outbox":
         self._producer = self._make_producer(
@@ -64,7 +73,11 @@ class Outbox:
             max_request_size=8 * BATCH_BYTES,
             linger_ms=0,
         )
-        await self._producer.start()
+        try:
+            await self._producer.start()
+        except BaseException:
+            await self._close()
+            raise
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -72,7 +85,23 @@ class Outbox:
         for task in lanes:
             task.cancel()
         await asyncio.gather(*lanes, return_exceptions=True)
-        await self._producer.stop()
+        await self._close()
+
+    async def _close(self) -> None:
+        """Close the producer. It would wait for ever for what the brokers do not take, so that is given up: nobody counts on it."""
+        try:
+            async with asyncio.timeout(CLOSE_S):
+                await self._producer.stop()
+        except TimeoutError:
+            sender = self._producer._sender.sender_task
+            sender.cancel()
+            await self._producer.client.close()
+            await asyncio.wait([sender], timeout=CLOSE_S)
+
+    async def measure(self, topics: Iterable[str]) -> None:
+        """Ask how large a batch the topics take; else the broker's default is taken for granted. Raises as ``know`` does, but at once."""
+        self._largest |= await largest_batches(self._connection, topics)
+        self.ample = min(self._largest.values(), default=DEFAULT_BYTES) - ROOM_BYTES
 
     async def know(self, topics: Iterable[str]) -> None:
         """Learn how many partitions the topics have. Raises UnknownTopicOrPartitionError for one that does not exist."""
@@ -81,6 +110,20 @@ class Outbox:
             if not found:
                 raise UnknownTopicOrPartitionError(topic)
             self._partitioners[topic] = Partitioner(len(found))
+
+    def hurry(self) -> None:
+        """The worker has been told to end: wait a little for the answers that are still to come, not as long as else."""
+        self._hurried = True
+        latest = asyncio.get_running_loop().time() + HURRY_S
+        for waiting in self._waiting:
+            when = waiting.when()
+            if when is not None and when > latest:
+                waiting.reschedule(latest)
+
+    def excess(self, topic: str, record: Outgoing) -> RecordTooLarge | None:
+        """What is wrong with a record that is larger than its topic takes; None for one that fits. Exact, and not for every record."""
+        size, most = batch_bytes(*record), self._largest.get(topic, DEFAULT_BYTES)
+        return RecordTooLarge(topic, size, most) if size > most else None
 
     def partition(self, topic: str, key: bytes) -> int:
         """The partition of a key in a topic that is known."""
@@ -127,21 +170,52 @@ class Outbox:
             lane.running = None
 
     async def append(self, topic: str, partition: int, records: Sequence[Outgoing]) -> list[Landed]:
-        """Append records to one partition in as few produce batches as they fit in, one after the other. For one writer at a time."""
-        landed: list[Landed] = []
+        """Append records to one partition in as few produce batches as they fit in, one after the other. For one writer at a time.
+
+        Raises SendFailed when the brokers refuse them or do not answer, RecordTooLarge before anything of them is sent.
+        """
+        for record in records:
+            if record.value is not None and len(record.value) > self.ample:
+                excess = self.excess(topic, record)
+                if excess is not None:
+                    raise excess
+        return [await self._send(builder, topic, partition) for builder in self._batches(topic, records)]
+
+    def _batches(self, topic: str, records: Sequence[Outgoing]) -> Iterator[Any]:
+        most = self._largest.get(topic, DEFAULT_BYTES)
+        tight = most < BATCH_BYTES  # then the builder, which is made for BATCH_BYTES, does not know when it is full
         builder = self._producer.create_batch()
         for key, value, headers in records:
-            if builder.append(timestamp=None, key=key, value=value, headers=list(headers)) is None:
-                landed.append(await self._send(builder, topic, partition))
+            full = tight and builder.record_count() and builder.size() + batch_bytes(key, value, headers) > most
+            if full or builder.append(timestamp=None, key=key, value=value, headers=list(headers)) is None:
+                yield builder
                 builder = self._producer.create_batch()
                 builder.append(timestamp=None, key=key, value=value, headers=list(headers))
         if builder.record_count():
-            landed.append(await self._send(builder, topic, partition))
-        return landed
+            yield builder
 
     async def _send(self, builder: Any, topic: str, partition: int) -> Landed:
         count = builder.record_count()
         builder.close()
-        answer = await self._producer.send_batch(builder, topic, partition=partition)
-        metadata = await answer
+        patience = HURRY_S if self._hurried else ANSWER_S
+        try:
+            async with asyncio.timeout(patience) as waiting:
+                self._waiting.add(waiting)
+                try:
+                    # Shielded: aiokafka's sender dies of a batch that was cancelled by the one who waits and must be sent again.
+                    answer = await self._producer.send_batch(builder, topic, partition=partition)
+                    answer.add_done_callback(_heard)
+                    metadata = await asyncio.shield(answer)
+                finally:
+                    self._waiting.discard(waiting)
+        except TimeoutError:
+            raise await unanswered(self._producer.client, topic, partition, count) from None
+        except KafkaError as e:
+            raise refused(topic, partition, count, e) from None
         return Landed(metadata.offset, count)
+
+
+def _heard(answer: "asyncio.Future[Any]") -> None:
+    """Look at the answer to a batch that nobody may wait for any more, or asyncio complains."""
+    if not answer.cancelled():
+        answer.exception()

@@ -56,6 +56,7 @@ class Runner(Service):  # type: ignore[misc]  # mode carries no types that mypy 
     async def on_start(self) -> None:
         """Connect, learn the target topics, start the stage. Raises when a topic is missing or no broker answers."""
         await self._outbox.__aenter__()
+        await self._outbox.measure(self.stage.targets)
         await self._outbox.know(self.stage.targets)
         await self.stage.start(self._outbox, self)
         self._ticking = asyncio.create_task(self._tick())
@@ -83,6 +84,8 @@ class Runner(Service):  # type: ignore[misc]  # mode carries no types that mypy 
         self._health.joined(self.stage.name)
 
     def _drain(self) -> None:
+        if self.app.should_stop:  # else it is a rebalance
+            self._outbox.hurry()
         for task in self._preparing:
             task.cancel()
 
