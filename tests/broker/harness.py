@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -103,21 +103,34 @@ class Deployment:
             await producer.stop()
         return count
 
-    def start(self, stages: str, pure_python: bool = False, **settings: Any) -> "subprocess.Popen[bytes]":
+    def start(self, stages: str, pure_python: bool = False, crash: Sequence[object] = (), **settings: Any) -> "subprocess.Popen[bytes]":
         """Start a worker; its log goes to standard error, which pytest shows when a test fails.
 
-        ``pure_python``: with Faust's streams as they are where no compiled ones could be built.
+        ``pure_python``: with Faust's streams as they are where no compiled ones could be built. ``crash``: what it does to itself, at
+        which point, and the how manieth time, see ``crashing``.
         """
         environment = {k: v for k, v in os.environ.items() if not k.startswith("OFFHOOK_")} | self.environment
         environment |= {f"OFFHOOK_{name.upper()}": str(value) for name, value in settings.items()}
         environment |= {"NO_CYTHON": "1"} if pure_python else {}
-        command = [sys.executable, "-m", "pipeline", "worker", "--stages", stages]
+        program = ["tests.broker.crashing", *map(str, crash)] if crash else ["pipeline"]
+        command = [sys.executable, "-m", *program, "worker", "--stages", stages]
         worker = subprocess.Popen(command, env=environment, cwd=ROOT, start_new_session=True)
         self.workers.append(worker)
         return worker
 
+    def died(self, worker: "subprocess.Popen[bytes]", where: object, within_s: float = 60) -> None:
+        """Wait until a worker has killed itself ``where`` it was to."""
+        try:
+            code = worker.wait(within_s)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"the worker has not come to {where} within {within_s} s") from None
+        assert code == -signal.SIGKILL, f"the worker ended with {code} before it came to {where}"
+
     def stop(self, worker: "subprocess.Popen[bytes]", within_s: float = 30) -> int:
-        """End a worker gracefully; returns its exit code."""
+        """End a worker gracefully; returns its exit code. One that has only just been started is let come far enough to hear it."""
+        deadline = time.monotonic() + within_s
+        while worker.poll() is None and not _hears(worker.pid, signal.SIGTERM) and time.monotonic() < deadline:
+            time.sleep(0.02)
         worker.send_signal(signal.SIGTERM)
         return worker.wait(within_s)
 
@@ -135,6 +148,16 @@ class Deployment:
             if worker.poll() is None:
                 os.killpg(worker.pid, signal.SIGKILL)
                 worker.wait(10)
+
+    def until(self, true: Callable[[], object], what: str, within_s: float = 60) -> None:
+        """Wait until something is true. Raises AssertionError that says ``what`` was waited for."""
+        deadline = time.monotonic() + within_s
+        while not true():
+            for worker in self.workers:
+                if worker.poll() not in (None, 0, -signal.SIGKILL, -signal.SIGTERM):
+                    raise AssertionError(f"a worker ended with {worker.returncode} while waiting for: {what}")
+            assert time.monotonic() < deadline, f"not within {within_s} s: {what}"
+            time.sleep(0.1)
 
     def settled(self, stages: Sequence[str] = ("ingest", "route", "detect"), within_s: float = 60) -> float:
         """Wait until the stages have committed all that there is to read, twice in a row; returns the seconds it took.
@@ -227,6 +250,16 @@ class Deployment:
                 await outbox.send(places)
 
         asyncio.run(run())
+
+
+def _hears(pid: int, number: signal.Signals) -> bool:
+    """Whether a process handles a signal; taken for granted where there is no /proc to tell."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return True
+    caught = next((line.split()[1] for line in status.splitlines() if line.startswith("SigCgt")), "0")
+    return bool(int(caught, 16) >> (number - 1) & 1)
 
 
 class _Admin:

@@ -1,0 +1,72 @@
+"""Load while things happen: a log appended piece by piece, and what each stage reads, so that a stage can be tested alone."""
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from pipeline.core.errors import InvalidEvent
+from pipeline.core.policy import Policy
+from pipeline.live.outbox import Outgoing
+from pipeline.wire.codec import encode_event
+from pipeline.wire.ingest import Ingest
+from pipeline.wire.log import LogRecord
+from pipeline.wire.pseudonym import Pseudonyms
+from tests.broker.harness import KEY, Deployment
+
+PIECES = 200
+
+
+class Feeder(threading.Thread):
+    """Appends records piece by piece, as a context; ``hurry`` has the rest appended at once, and leaving the context waits for that."""
+
+    def __init__(self, append: Callable[[Sequence[Any]], object], records: Sequence[Any], seconds: float) -> None:
+        """``seconds``: how long it takes when nobody hurries."""
+        super().__init__(name="feeder")
+        self._append, self._records, self._pause = append, records, seconds / PIECES
+        self._hurry = threading.Event()
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        size = len(self._records) // PIECES + 1
+        try:
+            for start in range(0, len(self._records), size):
+                if self._hurry.wait(self._pause):
+                    self._append(self._records[start:])
+                    return
+                self._append(self._records[start : start + size])
+        except BaseException as e:
+            self.error = e
+            raise
+
+    def hurry(self) -> None:
+        """Append the rest now, and wait until it is there."""
+        self._hurry.set()
+        self.join()
+        assert self.error is None, self.error
+
+    def __enter__(self) -> "Feeder":
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.hurry()
+
+
+def lines_of(log: Sequence[LogRecord]) -> list[Outgoing]:
+    """What ingest writes to ``lines`` for a raw log, in its order."""
+    ingest = Ingest(Policy(), Pseudonyms.from_text(KEY))
+    found: list[Outgoing] = []
+    for record in log:
+        try:
+            addressed = ingest.read(record.topic, record.value, record.ts)
+        except InvalidEvent:
+            continue
+        found += [Outgoing(key.encode(), encode_event(event)) for topic, key, event in addressed if topic == "lines"]
+    return found
+
+
+def appender(live: Deployment, stage: str) -> Callable[[Sequence[Any]], object]:
+    """How to append to what a stage reads: raw records for ingest, else records of ``lines`` or ``events``."""
+    if stage == "ingest":
+        return live.load
+    return lambda records: live.append({"route": "lines", "detect": "events"}[stage], records)
