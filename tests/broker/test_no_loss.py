@@ -1,110 +1,78 @@
-"""Is every event folded exactly once in effect, whatever happens to the workers? Kills, graceful ends and pauses under load."""
+"""Is every record accounted for exactly once when workers come and go under load: killed, told to end, or told wrong offsets?"""
 
 import json
 import random
-import signal
-import threading
-import time
+import socket
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 
-from pipeline.live.changelog import CLOCK, decode_key
 from pipeline.live.outbox import Outgoing
-from tests.broker.harness import Deployment
+from pipeline.wire.log import LogRecord
+from tests.broker.harness import INPUT, Deployment
+from tests.broker.harness_feed import Feeder, appender, lines_of
+from tests.broker.test_monitoring_live import samples, total, wait_until_ready
 from tests.broker.verifier import Watch, verify
+from tests.broker.verifier_state import clocks_of
 
 pytestmark = pytest.mark.broker
-
-
-class Feeder(threading.Thread):
-    """Appends recorded events piece by piece, so that there is load while things happen."""
-
-    def __init__(self, deployment: Deployment, records: Sequence[Outgoing], seconds: float) -> None:
-        super().__init__()
-        self._deployment, self._records, self._seconds = deployment, records, seconds
-        self.error: BaseException | None = None
-
-    def run(self) -> None:
-        pieces = 40
-        size = len(self._records) // pieces + 1
-        try:
-            for start in range(0, len(self._records), size):
-                begun = time.monotonic()
-                self._deployment.append("events", self._records[start : start + size])
-                time.sleep(max(0.0, self._seconds / pieces - (time.monotonic() - begun)))
-        except BaseException as e:
-            self.error = e
-            raise
+SESSION_S = 6
 
 
 def test_two_workers_killed_and_ended_at_random_lose_nothing_and_say_nothing_else(
     deploy: Callable[..., Deployment], recorded: list[Outgoing]
 ) -> None:
-    live = deploy()
-    feeder = Feeder(live, recorded, seconds=24)
+    """Without static membership: whoever is left waits for the session of the dead to end, and takes over."""
+    live = deploy(session_timeout_s=SESSION_S)
+    rng = random.Random(11)
     with Watch(live) as watch:
-        feeder.start()
         workers = [live.start("detect"), live.start("detect", pure_python=True)]  # Faust's streams, compiled and not
-        rng = random.Random(11)
-        while feeder.is_alive():
-            time.sleep(rng.uniform(2.0, 4.0))
-            victim = rng.randrange(2)
-            if rng.random() < 0.5:
-                workers[victim].kill()
-                workers[victim].wait()
-            else:
-                assert live.stop(workers[victim]) == 0
-            workers[victim] = live.start("detect", pure_python=victim == 1)
-        feeder.join()
-        assert feeder.error is None
-        live.settled(("detect",), within_s=60)
+        with Feeder(appender(live, "detect"), recorded, seconds=60) as feeder:
+            for _ in range(6):
+                before = sum(clocks_of(live.read("detect-state")).values())
+                live.until(lambda b=before: sum(clocks_of(live.read("detect-state")).values()) > b + 50, "something more is folded")  # type: ignore[misc]
+                victim = rng.randrange(2)
+                if rng.random() < 0.5:
+                    workers[victim].kill()
+                    workers[victim].wait()
+                else:
+                    assert live.stop(workers[victim]) == 0
+                workers[victim] = live.start("detect", pure_python=victim == 1)
+            feeder.hurry()
+        live.settled(("detect",), within_s=90)
         assert [live.stop(worker) for worker in workers] == [0, 0]
     accounts = verify(live, ("detect",), watch)
     assert accounts.where["events"]["recent"] > 1000
 
 
-def test_sigterm_under_load_ends_soon_with_exit_code_0_and_commits_what_was_folded(
-    deploy: Callable[..., Deployment], recorded: list[Outgoing]
+@pytest.mark.parametrize("stage", INPUT)
+def test_sigterm_under_load_drains_and_nothing_is_read_again(
+    deploy: Callable[..., Deployment], log: list[LogRecord], recorded: list[Outgoing], stage: str
 ) -> None:
-    live = deploy()
-    feeder = Feeder(live, recorded, seconds=8)
-    worker = live.start("detect")
-    feeder.start()
-    time.sleep(5)
-    begun = time.monotonic()
-    assert live.stop(worker) == 0
-    assert time.monotonic() - begun < 10
-    feeder.join()
-    folded = {kept.partition: kept.offset for kept in live.read("detect-state")}
-    assert folded, "there was no load when the worker ended"
-    worker = live.start("detect")
-    live.finish({"detect": worker})
-    verify(live, ("detect",))
-
-
-def test_a_worker_paused_past_its_session_overwrites_nothing_when_it_wakes(
-    deploy: Callable[..., Deployment], recorded: list[Outgoing]
-) -> None:
-    live = deploy()
-    first = live.start("detect")
-    feeder = Feeder(live, recorded, seconds=30)
-    feeder.start()
-    time.sleep(6)
-    second = live.start("detect")
-    time.sleep(4)
-    first.send_signal(signal.SIGSTOP)
-    time.sleep(10)  # the session of the first is over after 6 s; the second owns everything
-    first.send_signal(signal.SIGCONT)
-    feeder.join()
-    assert feeder.error is None
-    live.settled(("detect",), within_s=60)
-    assert live.stop(second) == 0
-    if first.poll() is None:  # it may end itself when it finds its partitions gone
-        live.stop(first)
-    verify(live, ("detect",), zombies=True)
-    epochs = {decode_key(kept.key)[1] for kept in live.read("detect-state") if kept.key and decode_key(kept.key)[0] == CLOCK}
-    assert len(epochs) > 1, "nobody took over"
+    """What has been read is written and committed before the end: no record is written twice, none is read twice."""
+    records: Sequence[Any] = {"ingest": log, "route": lines_of(log), "detect": recorded}[stage]
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    live = deploy(batch_records=50, http_port=port)
+    with Watch(live) as watch, Feeder(appender(live, stage), records, seconds=60) as feeder:
+        for _ in range(2):
+            before = sum(live.committed(stage).values())
+            worker = live.start(stage)
+            live.until(lambda b=before: sum(live.committed(stage).values()) > b + 100, "some of it is committed")  # type: ignore[misc]
+            assert feeder.is_alive(), "there was no load any more"
+            assert live.stop(worker) == 0
+        if stage != "ingest":
+            clocks = clocks_of(live.read(f"{stage}-state"))
+            committed = {partition: offset for (_, partition), offset in live.committed(stage).items()}
+            assert committed == {p: offset + 1 for p, offset in clocks.items() if offset >= 0}, "what was folded is not all committed"
+        feeder.hurry()
+        last = live.start(stage)
+        live.settled((stage,))
+        wait_until_ready(port)
+        assert total(samples(port), "offhook_duplicates_total") == 0
+        assert live.stop(last) == 0
+    verify(live, (stage,), watch, redelivery=False, beats=False)
 
 
 def test_offsets_committed_ahead_of_the_state_are_not_believed(deploy: Callable[..., Deployment], recorded: list[Outgoing]) -> None:
@@ -117,11 +85,8 @@ def test_offsets_committed_ahead_of_the_state_are_not_believed(deploy: Callable[
     ends = {p: max(k.offset for k in live.read("events") if k.partition == p) + 1 for p in range(live.partitions)}
     live.commit("detect", "events", ends)
     worker = live.start("detect")
-    for _ in range(100):
-        time.sleep(0.3)
-        clocks = {k.partition: k for k in live.read("detect-state") if k.key and decode_key(k.key)[0] == CLOCK}
-        if all(int.from_bytes(clocks[p].value[:8], "big", signed=True) == ends[p] - 1 for p in ends if p in clocks):
-            break
+    wanted = {p: end - 1 for p, end in ends.items()}
+    live.until(lambda: clocks_of(live.read("detect-state")) == wanted, "all is folded")
     assert live.stop(worker) == 0
     verify(live, ("detect",))
     assert any(json.loads(k.value or b"{}") for k in live.read("alerts"))

@@ -33,7 +33,8 @@ def entry_of(key: bytes, value: bytes) -> tuple[str, Entry]:
 def states_of(log: Iterable[Kept]) -> dict[int, dict[str, Entry]]:
     """What a changelog says, per partition: each entity in the words of the highest epoch; a tombstone ends its own key only.
 
-    One key is one owner's, whose input offsets never fall: if they do, two owners share an epoch.
+    One key is one owner's, whose input offsets never fall: if they do, two owners share an epoch. (A claim that was given up may
+    repeat an epoch with an older clock, which says less than the newer one and nothing else: the newest stands.)
     """
     last: dict[tuple[int, bytes], Entry | None] = {}
     names: dict[bytes, str] = {}
@@ -45,8 +46,10 @@ def states_of(log: Iterable[Kept]) -> dict[int, dict[str, Entry]]:
             continue
         names[kept.key], entry = entry_of(kept.key, kept.value)
         before = last.get(at)
-        assert before is None or before.offset <= entry.offset, f"two owners of epoch {entry.epoch} write to partition {kept.partition}"
-        last[at] = entry
+        if before is None or before.offset <= entry.offset:
+            last[at] = entry
+        else:
+            assert names[kept.key] == CLOCK, f"two owners of epoch {entry.epoch} write to partition {kept.partition}"
     states: dict[int, dict[str, Entry]] = defaultdict(dict)
     for (partition, key), found in last.items():
         if found is not None:
@@ -54,6 +57,11 @@ def states_of(log: Iterable[Kept]) -> dict[int, dict[str, Entry]]:
             if have is None or found[:2] > have[:2]:
                 states[partition][names[key]] = found
     return states
+
+
+def clocks_of(log: Iterable[Kept]) -> dict[int, int]:
+    """The input offset up to which each partition of a changelog speaks; -1 where it was claimed and nothing was folded."""
+    return {partition: found[CLOCK].offset for partition, found in states_of(log).items() if CLOCK in found}
 
 
 def assert_in_clock(clock: ClockState, beat: Beat, at: tuple[int, int]) -> None:
