@@ -6,12 +6,13 @@ last decision of a challenge is its final assessment.
 """
 
 from importlib.metadata import version as installed_version
+from operator import attrgetter
 
 import msgspec
 
 from pipeline.core import alert
 from pipeline.core.decision import Assessment, assess, decision, evidence
-from pipeline.core.episode import Challenge, build, challenges, incident_id
+from pipeline.core.episode import Challenge, build, challenge_of, incident_id
 from pipeline.core.events import (
     AccountChanged,
     AccountEvent,
@@ -34,6 +35,7 @@ from pipeline.core.tell import Voice, disposed, finding_of, hold_of, names
 from pipeline.core.timeline import RecentEvent, Settled, Timeline, Track, encode, inserted
 
 VERSION = installed_version("offhook")
+_event_id = attrgetter("event_id")
 replace = msgspec.structs.replace
 
 
@@ -85,12 +87,10 @@ class Detector:
             t.late += 1
             out.append(Late(account_id=t.account_id, event_id=event.event_id, occurred_at=event.occurred_at, arrived_at=event.arrived_at))
             return
-        event_id = event.event_id
-        for known in t.recent:
-            if known.event_id == event_id:
-                if not self._replaces(t, known, event):
-                    return
-                break
+        if event.event_id in map(_event_id, t.recent):
+            known = next(e for e in t.recent if e.event_id == event.event_id)
+            if not self._replaces(t, known, event):
+                return
         t.recent = inserted(t.recent, event)
         if len(t.recent) > self.policy.bounds.recent_events:
             self._drop_one(t)
@@ -118,7 +118,7 @@ class Detector:
         """Open a track for a challenge, or move its bounds."""
         if any(s.otp_id == otp_id for s in t.settled):
             return
-        challenge = challenges(t.recent).get(otp_id)
+        challenge = challenge_of(t.recent, otp_id)
         if challenge is None:
             return
         old = next((x for x in t.tracks if x.otp_id == otp_id), None)
@@ -166,7 +166,7 @@ class Detector:
             keep = track.said != "" or a.level != "clear" or a.episode.used
         if keep or changed or a.level == "alert" or track.open:
             events, time = evidence(a, t.profile)
-            incident = incident_id(t.account_id, t.recent, track.otp_id, self.policy.windows)
+            incident = incident_id(t.account_id, a.episode.challenge, t.recent, self.policy.windows)
             fingerprint = a.fingerprint(events, time)
             new = replace(new, seen=fingerprint)
             if (keep or changed) and fingerprint != track.said:
@@ -255,7 +255,7 @@ class Detector:
         if track.seen != track.said or track.revision != t.profile.revision or not track.used:
             self._reassess(t, track, at, out, final=True)
             track = next(x for x in t.tracks if x.otp_id == track.otp_id)
-        challenge = challenges(t.recent).get(track.otp_id)
+        challenge = challenge_of(t.recent, track.otp_id)
         t.tracks = tuple(x for x in t.tracks if x.otp_id != track.otp_id)
         if challenge is None:
             return

@@ -4,7 +4,9 @@ An episode is built anew from (profile, recent events) whenever something that c
 """
 
 import hashlib
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
+from operator import attrgetter
 
 import msgspec
 
@@ -15,6 +17,7 @@ from pipeline.core.timeline import RecentEvent
 
 LOGIN_BEFORE_MS = 900_000  # without a session id, a login this long before the dispatch may have caused it
 CLOCK_SKEW_MS = 5_000  # two systems' clocks may differ by this much
+_occurred_at = attrgetter("occurred_at")
 
 
 class Challenge(msgspec.Struct, gc=False):
@@ -108,6 +111,11 @@ def challenges(recent: Iterable[RecentEvent]) -> dict[str, Challenge]:
     return found
 
 
+def challenge_of(recent: Iterable[RecentEvent], otp_id: str) -> Challenge | None:
+    """The records of one otp_id; None when there is none."""
+    return challenges(e for e in recent if isinstance(e, OtpDispatched | OtpEntered) and e.otp_id == otp_id).get(otp_id)
+
+
 def build(recent: tuple[RecentEvent, ...], otp_id: str, now: Ms, policy: Policy) -> Episode | None:
     """Build the episode of a challenge from the recent events, as seen at ``now``; None when nothing of it is there."""
     windows = policy.windows
@@ -121,7 +129,7 @@ def build(recent: tuple[RecentEvent, ...], otp_id: str, now: Ms, policy: Policy)
     until = (accepted.occurred_at if accepted is not None else max(expires_at, entry.occurred_at if entry else 0)) + 1000 * windows.after_s
     since = start - 1000 * windows.before_s
     moment = entry.occurred_at if entry is not None else max(start, min(now, expires_at))
-    near = [e for e in recent if since <= e.occurred_at <= until]
+    near = recent[bisect_left(recent, since, key=_occurred_at) : bisect_right(recent, until, key=_occurred_at)]
     calls = join_calls(near, windows)
     mark_deliveries(calls, challenge.sends, windows)
     session = challenge.session_id
@@ -169,20 +177,16 @@ def build(recent: tuple[RecentEvent, ...], otp_id: str, now: Ms, policy: Policy)
     )
 
 
-def incident_id(account_id: str, recent: tuple[RecentEvent, ...], otp_id: str, windows: Windows) -> str:
+def incident_id(account_id: str, challenge: Challenge, recent: tuple[RecentEvent, ...], windows: Windows) -> str:
     """Name the incident: challenges of one account and session, else of one purpose within ten minutes of each other.
 
     ``i_`` and 20 hexadecimal characters. A chain without a session is named after its first challenge.
     """
-    every = challenges(recent)
-    challenge = every.get(otp_id)
-    if challenge is None:
-        return named("i_", account_id, otp_id)
     session = challenge.session_id
     if session is not None:
         return named("i_", account_id, "session", session)
     chain = sorted(
-        (c for c in every.values() if c.session_id is None and c.purpose == challenge.purpose and c.start <= challenge.start),
+        (c for c in challenges(recent).values() if c.session_id is None and c.purpose == challenge.purpose and c.start <= challenge.start),
         key=lambda c: (c.start, c.otp_id),
         reverse=True,
     )

@@ -20,6 +20,7 @@ from pipeline.core.events import (
 )
 from pipeline.core.policy import Bounds
 
+replace = msgspec.structs.replace
 HOUR_MS = 3_600_000
 DAY_MS = 86_400_000
 FACTS_PER_CHANGE = 4  # line changes kept of each kind and line: on, off, and the pair before
@@ -188,9 +189,8 @@ def with_line_change(profile: Profile, event: LineChanged) -> Profile:
     if any(f.event_id == fact.event_id for f in have):
         return profile
     same = sorted([*(f for f in have if f.change == fact.change), fact])[-FACTS_PER_CHANGE:]
-    merged = copied(profile)
-    merged.line_facts = {**profile.line_facts, event.line: tuple(sorted([*(f for f in have if f.change != fact.change), *same]))}
-    return merged
+    facts = tuple(sorted([*(f for f in have if f.change != fact.change), *same]))
+    return replace(profile, line_facts={**profile.line_facts, event.line: facts}, revision=profile.revision + 1)
 
 
 def with_link(profile: Profile, event: LineLinked) -> Profile:
@@ -209,9 +209,7 @@ def with_link(profile: Profile, event: LineLinked) -> Profile:
     new = LinkFact(word.occurred_at, word.event_id, word.arrived_at, word.status, count[1], count[0], since)
     if new == have:
         return profile
-    merged = copied(profile)
-    merged.links = {**profile.links, event.line: new}
-    return merged
+    return replace(profile, links={**profile.links, event.line: new}, revision=profile.revision + 1)
 
 
 def _rank(word: LineLinked | LinkFact) -> tuple[bool, Ms, str]:
