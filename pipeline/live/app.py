@@ -23,6 +23,7 @@ from pipeline.live.audit_worker import run_audit
 from pipeline.live.changelog import ChangelogReader
 from pipeline.live.detect import DetectStage
 from pipeline.live.failure import exit_of
+from pipeline.live.farewell import end_within
 from pipeline.live.health import Health, Listener
 from pipeline.live.ingest import IngestStage
 from pipeline.live.mismatch import build_of
@@ -53,6 +54,11 @@ class _App(faust.App):  # type: ignore[misc]  # Faust carries no types that mypy
 
     def _create_directories(self) -> None:
         """Make nothing, so that a worker that is killed leaves nothing behind."""
+
+    async def stop(self) -> None:
+        """Stop, in time."""
+        end_within()
+        await super().stop()
 
 
 def make_app(settings: Settings, stage: str) -> faust.App:
@@ -150,7 +156,7 @@ def _run_stage(settings: Settings, name: str) -> None:
         worker.execute_from_commandline()
     except SystemExit as e:
         if e.code:
-            raise (worker.crash_reason or e.__context__ or RuntimeError("Faust ended the worker and did not say why")) from None
+            raise (runner.failure or worker.crash_reason or e.__context__ or RuntimeError("Faust ended the worker and did not say why")) from None
 
 
 def run_worker(settings: Settings, stages: tuple[str, ...], with_parent: bool = False) -> int:

@@ -2,11 +2,12 @@
 
 from typing import Final
 
-from aiokafka.errors import UnknownTopicOrPartitionError
+from aiokafka.errors import KafkaConnectionError, UnknownTopicOrPartitionError
 
 from pipeline.core.errors import UnsupportedState
 from pipeline.exits import BROKERS, FAILED, SETTINGS, STATE, Exit
 from pipeline.live.audit_topics import NotThere
+from pipeline.live.limits import SendFailed
 from pipeline.live.preflight import NotFit
 from pipeline.live.state import StateAhead
 from pipeline.reach import Unreachable
@@ -14,7 +15,7 @@ from pipeline.settings import SettingsError
 
 _CAUSES: Final[tuple[tuple[tuple[type[BaseException], ...], Exit], ...]] = (
     ((SettingsError,), SETTINGS),
-    ((NotFit, NotThere, Unreachable, UnknownTopicOrPartitionError), BROKERS),
+    ((NotFit, NotThere, SendFailed, Unreachable, KafkaConnectionError, UnknownTopicOrPartitionError), BROKERS),
     ((UnsupportedState, StateAhead), STATE),
 )
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import orjson
 
+from pipeline.live.quiet import Sparing
 from pipeline.settings import Settings
 
 _E164: Final = re.compile(r"\+\d[\d \-().]{5,18}\d")
@@ -70,7 +71,10 @@ def log_config(settings: Settings) -> dict[str, Any]:
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {"lines": {"()": formatter}},
-        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "lines", "stream": "ext://sys.stderr"}},
+        "filters": {"sparing": {"()": Sparing, "libraries": _QUIET}},
+        "handlers": {
+            "stderr": {"class": "logging.StreamHandler", "formatter": "lines", "filters": ["sparing"], "stream": "ext://sys.stderr"}
+        },
         "root": {"level": level, "handlers": ["stderr"]},
         "loggers": {name: {"level": level if level == "DEBUG" else "WARNING"} for name in _QUIET},
     }

@@ -38,7 +38,7 @@ class Runner(Service):  # type: ignore[misc]  # mode carries no types that mypy 
         self._tasks: set[asyncio.Task[None]] = set()
         self._preparing: set[asyncio.Task[None]] = set()
         self._ticking: asyncio.Task[None] | None = None
-        self._failed = False
+        self.failure: Exception | None = None  # what ended the worker: the first thing that went wrong
         app.transport = BatchTransport(app, stage.admission, self._assigned, self._drain)
         topic = app.topic(*stage.sources, key_type=None, value_type=None, key_serializer="raw", value_serializer="raw")
         app.agent(topic, name=stage.name, concurrency=1)(self._agent())
@@ -120,8 +120,8 @@ class Runner(Service):  # type: ignore[misc]  # mode carries no types that mypy 
 
     async def _fail(self, error: Exception) -> None:
         """End the worker. What is in hand is not committed."""
-        if not self._failed:
-            self._failed = True
+        if self.failure is None:
+            self.failure = error
             log.error("%s: ending the worker: %s: %s", self.stage.name, type(error).__name__, error)
             await self.app.crash(error)
 

@@ -41,6 +41,7 @@ class Proxy:
         self.to_cut: Counter[int] = Counter()
         self.cut: Counter[int] = Counter()
         self.passed: Counter[int] = Counter()
+        self.held = 0  # frames that wait for ``flow``
 
     @property
     def address(self) -> str:
@@ -78,7 +79,7 @@ class Proxy:
         self._loop.call_soon_threadsafe(self.flowing.clear)
 
     def flow(self) -> None:
-        """Let through again what ``silence`` held back."""
+        """Let through again what ``silence`` held back, if its connections still stand."""
         self._loop.call_soon_threadsafe(self.flowing.set)
 
     def slow(self, delay_s: float) -> None:
@@ -180,7 +181,9 @@ class _Link:
         while True:
             due, frame = await frames.get()
             await asyncio.sleep(max(0.0, due - proxy._loop.time()))
+            proxy.held += 1
             await proxy.flowing.wait()
+            proxy.held -= 1
             if answers:
                 kind = self._kinds.pop(struct.unpack(">i", frame[4:8])[0], -1)
                 if proxy.to_cut[kind] > 0:
