@@ -35,7 +35,7 @@ def audit(accounts: float, as_json: bool, values: bool, quiet: bool) -> None:
     """Fold a sample of accounts again from `events`, and compare state, decisions and alerts with what the workers wrote.
 
     Reads the Kafka of OFFHOOK_BROKERS, commits and changes nothing, and may run beside the workers. All of `events` that is kept is
-    read. Accounts whose history begins before it, or was folded by another policy or version, are left out and counted.
+    read. Accounts that differ and are older than it, and those that another policy or version has folded, are left out and counted.
 
     Exit code 0 when all that was compared is the same, 1 on a mismatch, 2 for a wrong option or setting, 3 when topics or brokers are not
     there, 4 for state that this version cannot read.
@@ -78,7 +78,7 @@ class Ended(click.ClickException):
 
 
 LEFT_OUT = {
-    "cut": "their history begins before `events` does",
+    "cut": "they differ, but their history begins before `events` does",
     "other_build": "folded in part under another policy, model or version",
     "bug": "our own code fails on one of their events; see the dead letters with reason bug",
     "in_flight": "being written at that moment",

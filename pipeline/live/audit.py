@@ -16,11 +16,13 @@ from pipeline.core.events import Ms
 from pipeline.core.policy import Policy
 from pipeline.live.audit_topics import Log, open_log
 from pipeline.live.changelog import CLOCK, Image, decode_key
-from pipeline.live.mismatch import OUTPUTS, Build, Mismatch, Share, build_in, build_of
+from pipeline.live.mismatch import OUTPUTS, Build, Mismatch, Share, account_in, build_in, build_of
 from pipeline.live.parity import Parity
 from pipeline.reach import reach, refused
 from pipeline.settings import Settings
+from pipeline.wire.dead_letter import parse
 
+LETTERS: Final = "dead-letters"
 MARGIN_MS: Final = 600_000  # clocks of brokers and producers differ by less
 Progress = Callable[[str, int], None]  # what is being read, records of it so far
 
@@ -49,7 +51,16 @@ class Report(msgspec.Struct, frozen=True):
 
 
 async def take_outputs(kafka: Log, parities: Sequence[Parity], counts_from: dict[tuple[str, int], int], foreign: "Foreign") -> None:
-    """Read the outputs to their end and hand them to the partitions of their accounts."""
+    """Read the outputs to their end and hand them to the partitions of their accounts, and before them the dead letters of events."""
+    source = kafka.prefix + "events"
+    async for records in kafka.to_the_end(LETTERS):
+        for record in records:
+            try:
+                letter = parse(record.headers, record.key, record.value)
+            except ValueError:
+                continue  # `offhook dead-letters show` says so
+            if letter.topic == source and letter.partition < len(parities):
+                parities[letter.partition].dead_letter(letter.offset, letter.reason)
     for topic in OUTPUTS:
         async for records in kafka.to_the_end(topic):
             for record in records:
@@ -129,12 +140,13 @@ async def _audit_once(settings: Settings, share: float, progress: Progress) -> R
             progress("state", count := count + len(records))
 
         outputs_since: Ms = 0
-        for topic in OUTPUTS:
+        for topic in (*OUTPUTS, LETTERS):
             bounds, from_begin = await kafka.bounds(topic), await kafka.since(topic, max(0, min(begin.values(), default=0) - MARGIN_MS))
             kafka.seek(topic, {p: bounds[p][1] if one is None else one[0] for p, one in from_begin.items()})
             cut = {p for p, (first, _) in bounds.items() if first > 0}
             kept_since = await kafka.since(topic, 0)
-            outputs_since = max([outputs_since, *(one[1] if (one := kept_since[p]) is not None else 1 << 62 for p in cut)])
+            if topic != LETTERS:
+                outputs_since = max([outputs_since, *(one[1] if (one := kept_since[p]) is not None else 1 << 62 for p in cut)])
         progress("outputs", 0)
         await take_outputs(kafka, parities, {}, foreign)
 
@@ -190,7 +202,7 @@ class Audit:
                 parity.changelog(key, value)
             kafka.seek("events", {parity.number: max(parity.folded + 1, events[parity.number][0])})
         at = self._foreign.after = min((snapshot.at for snapshot in snapshots if snapshot.at), default=0)
-        for topic in OUTPUTS:
+        for topic in (*OUTPUTS, LETTERS):
             bounds, since = await kafka.bounds(topic), await kafka.since(topic, max(0, at - MARGIN_MS))
             kafka.seek(topic, {p: bounds[p][1] if one is None else one[0] for p, one in since.items()})
             # What was written before this may follow from events of before the beginning; what comes later does not.
@@ -224,7 +236,7 @@ class _Snapshot:
     def take(self, at: Ms, key: bytes, value: bytes | None) -> None:
         """Take the next record."""
         entity, _ = decode_key(key)
-        if entity != CLOCK and not self._sampled(entity.encode()):
+        if entity != CLOCK and not self._sampled(account_in(entity)[0].encode()):
             return
         self.after.append((key, value))
         if entity == CLOCK and value is not None:

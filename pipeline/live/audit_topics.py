@@ -74,7 +74,7 @@ async def open_log(settings: Settings, looked: Callable[[], None] = lambda: None
 
     Raises NotThere, and KafkaError without brokers.
     """
-    names = ("events", "detect-state", *OUTPUTS)
+    names = ("events", "detect-state", "dead-letters", *OUTPUTS)
     partitions = await _partitions(settings, names)
     consumers: dict[str, Any] = {}
     try:

@@ -3,18 +3,21 @@
 Read by live.parity, which compares, and by live.audit, which reads the topics.
 """
 
+from collections.abc import Iterable
 from hashlib import blake2b
 from typing import Final, Literal
 
 import msgspec
 
+from pipeline.core.beats import QUIET_FEEDS
 from pipeline.core.detector import VERSION
+from pipeline.core.errors import UnsupportedState
 from pipeline.core.events import Ms
 from pipeline.core.partition import Partition
 from pipeline.core.policy import Policy
-from pipeline.core.timeline import decode, read_head
+from pipeline.core.timeline import STATE_VERSION, Head, decode
 
-HEAD_BYTES: Final = 8  # of a shortened state: the offset it speaks of
+MARK: Final = "!"  # before an account's name in the changelog: it is set aside (live.quarantine)
 OUTPUTS: Final = ("decisions", "alerts")  # holds follow from findings, and compaction leaves only the last
 
 What = Literal["state", "decisions", "alerts"]
@@ -24,7 +27,7 @@ Problem = Literal[
     "different",  # both have it, and not the same
 ]
 Skip = Literal[
-    "cut",  # its history begins before the log does
+    "cut",  # it differs, and its history begins before the log does
     "other_build",  # folded in part under another policy, model or version
     "bug",  # our own code fails on one of its events, here too: it has an alarm of its own
     "in_flight",  # its state was ahead of the clock when the comparison began
@@ -38,6 +41,24 @@ class Mismatch(msgspec.Struct, frozen=True):
     problem: Problem
     place: str
     account_id: str
+
+
+class Expected(msgspec.Struct, frozen=True):
+    """A record that the log leads to: by the event at ``offset``, appended at ``arrived``; ``required``: live must have written it."""
+
+    topic: What
+    offset: int
+    arrived: Ms
+    required: bool
+
+
+class Found(msgspec.Struct, frozen=True):
+    """A record that live has written; ``counts``: the log must lead to it."""
+
+    topic: What
+    place: str
+    time: Ms
+    counts: bool
 
 
 class Build(msgspec.Struct, frozen=True):
@@ -95,13 +116,41 @@ def compared(topic: str) -> What | None:
             return None
 
 
-def short(state: bytes) -> bytes:
-    """The offset that a state speaks of (-1 where it cannot be read), and its digest. Raises UnsupportedState."""
+def account_in(entity: str) -> tuple[str, bool]:
+    """The account that a key of the changelog speaks of, and whether it says that the account is set aside."""
+    return entity.removeprefix(MARK), entity.startswith(MARK)
+
+
+_decode_head = msgspec.msgpack.Decoder(Head).decode
+_plain = msgspec.msgpack.Encoder(order="deterministic").encode
+
+
+def shorten(state: bytes) -> tuple[int, bytes]:
+    """The offset that a state speaks of (-1 where it cannot be read), and the digest of what it says, however it is packed.
+
+    Raises UnsupportedState for state of a newer version.
+    """
     try:
-        offset = read_head(state).offset
+        head = _decode_head(state)
     except msgspec.DecodeError:
-        offset = -1
-    return offset.to_bytes(HEAD_BYTES, "big", signed=True) + digest_of(state)
+        return -1, digest_of(state)
+    if head.version > STATE_VERSION:
+        raise UnsupportedState(f"account state version {head.version}; this code reads up to {STATE_VERSION}: upgrade the audit")
+    try:
+        return head.offset, digest_of(_plain(decode(state)))
+    except (UnsupportedState, msgspec.DecodeError):  # damaged
+        return head.offset, digest_of(state)
+
+
+def packed(state: bytes) -> bytes:
+    """What is kept of a state: its offset in eight bytes, and its digest."""
+    offset, digest = shorten(state)
+    return offset.to_bytes(8, "big", signed=True) + digest
+
+
+def unpacked(kept: bytes) -> tuple[int, bytes]:
+    """Offset and digest again."""
+    return int.from_bytes(kept[:8], "big", signed=True), kept[8:]
 
 
 def digest_of(*parts: bytes) -> bytes:
@@ -113,11 +162,20 @@ def digest_of(*parts: bytes) -> bytes:
     return digest.digest()
 
 
+def knows_feeds(policy: Policy, clock: bytes | None, missing: Iterable[str]) -> bool:
+    """Is a feed in which silence is normal missing to live's ``clock`` too? Else it may have come before a log that is cut."""
+    if clock is None:
+        return False
+    live = Partition(policy)
+    live.restore_clock(clock)
+    return QUIET_FEEDS & set(missing) <= set(live.missing)
+
+
 def oldest(state: bytes) -> Ms:
     """The oldest thing that a state remembers (ms); 0 where it has counted what it no longer has."""
     try:
         t = decode(state)
-    except msgspec.DecodeError:
+    except (UnsupportedState, msgspec.DecodeError):
         return 0
     if t.late or t.conflicts or t.dropped or t.disposals:
         return 0

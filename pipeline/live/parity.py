@@ -10,31 +10,32 @@ from typing import Final
 
 import msgspec
 
-from pipeline.core.beats import QUIET_FEEDS
 from pipeline.core.errors import InvalidEvent
 from pipeline.core.events import Beat, Ms
 from pipeline.core.outcome import Outcome
 from pipeline.core.partition import Partition
 from pipeline.core.policy import Policy
-from pipeline.core.timeline import read_head
 from pipeline.live.changelog import CLOCK, Image, decode_key, decode_value, encode_value
-from pipeline.live.mismatch import HEAD_BYTES, Mismatch, Share, Skip, What, compared, decode_said, digest_of, oldest, short
+from pipeline.live.mismatch import (
+    Expected,
+    Found,
+    Mismatch,
+    Share,
+    Skip,
+    What,
+    account_in,
+    compared,
+    decode_said,
+    digest_of,
+    knows_feeds,
+    oldest,
+    packed,
+    shorten,
+    unpacked,
+)
 from pipeline.wire.codec import OutcomeEncoder, decode_event
 
 KNOWN: Final = 200_000  # outputs that were found right and are remembered, since a restart may write them again
-
-
-class _Expected(msgspec.Struct, frozen=True):
-    topic: What
-    offset: int
-    arrived: Ms
-
-
-class _Found(msgspec.Struct, frozen=True):
-    topic: What
-    place: str
-    time: Ms
-    counts: bool
 
 
 class Parity:
@@ -54,17 +55,21 @@ class Parity:
         self._encode = OutcomeEncoder("live").encode
         self._image = Image()  # of sampled accounts: in place of the state its digest, behind the offset it speaks of
         self._states: dict[str, list[tuple[int, bytes]]] = {}  # of the second fold: (offset, digest), the last durable one and later
-        self._expected: dict[str, dict[bytes, _Expected]] = {}
-        self._found: dict[str, dict[bytes, _Found]] = {}
+        self._expected: dict[str, dict[bytes, Expected]] = {}
+        self._found: dict[str, dict[bytes, Found]] = {}
         self._right: dict[bytes, None] = {}
         self._touched: set[str] = set()
         self._parted: set[str] = set()  # reported once; what follows follows from that
         self._origin: dict[str, Ms] = {}  # of accounts in live's state: the oldest thing it remembers
-        self._cut_until: Ms = 0  # of a log that is cut: accounts that appear before this count as older than it
+        self._cut_until: Ms = 0  # of a log that is cut: accounts that appear before this may be older than it
+        self._doubtful: set[str] = set()  # what differs of these may lie before the log
         self._build_since: Ms = 0
         self._outputs_since: Ms = 0
         self._told_until: Ms = -1  # outputs that speak of no later time may be of before the beginning
         self._clock: bytes | None = None
+        self._bugs: set[int] = set()  # offsets that live has set aside
+        self._too_large: set[int] = set()  # offsets from which live has left outputs out
+        self._recent: dict[int, str] = {}  # accounts of events behind live's clock
 
     @property
     def accounts(self) -> int:
@@ -86,13 +91,17 @@ class Parity:
             self.durable = self.folded = clock.offset
             self._told_until = self._fold.now
         for entity, kept in image.kept.items():
-            if entity != CLOCK and kept.offset > self.durable:
-                self.skipped[entity] = "in_flight"
-            elif entity != CLOCK:
-                self._fold.restore(entity, kept.state)
-                self._states[entity] = [(read_head(kept.state).offset, digest_of(kept.state))]
-        for entity, kept in image.kept.items():
-            self._image.kept[entity] = kept if entity == CLOCK else kept._replace(state=short(kept.state))
+            account, aside = account_in(entity)
+            if entity == CLOCK:
+                self._image.kept[entity] = kept
+            elif aside:
+                self.skipped[account] = "bug"
+            elif kept.offset > self.durable:
+                self.skipped[account] = "in_flight"
+            else:
+                self._fold.restore(account, kept.state)
+                self._states[account] = [shorten(kept.state)]
+                self._image.kept[account] = kept._replace(state=packed(kept.state))
         self._image.top = image.top
 
     def begin_at(self, first: int, arrived: Ms, build_since: Ms, outputs_since: Ms) -> None:
@@ -117,13 +126,18 @@ class Parity:
             if kept is not None:
                 self.durable, self._clock = max(self.durable, kept.offset), kept.state
             return
-        if not self._sampled(entity.encode()):
+        account, aside = account_in(entity)
+        if not self._sampled(account.encode()):
+            return
+        if aside:
+            if value is not None:
+                self._skip(account, "bug")
             return
         if value is not None:
             offset, state = decode_value(value)
             if self._cut:
                 self._origin[entity] = oldest(state)
-            value = encode_value(offset, short(state))
+            value = encode_value(offset, packed(state))
         self._image.take(key, value)
         self._touched.add(entity)
 
@@ -138,8 +152,19 @@ class Parity:
             time = decode_said(value or b"").time
         except msgspec.DecodeError:
             time = 1 << 62
-        self._found.setdefault(account, {}).setdefault(digest, _Found(topic, place, time, counts and time > self._told_until))
+        self._found.setdefault(account, {}).setdefault(digest, Found(topic, place, time, counts and time > self._told_until))
         self._touched.add(account)
+
+    def dead_letter(self, offset: int, reason: str) -> None:
+        """Take what live says of a record of ``events`` that it could not fold, or whose outputs it could not send."""
+        if reason == "too_large":
+            self._too_large.add(offset)
+            for expected in self._expected.values():
+                expected |= {d: msgspec.structs.replace(one, required=False) for d, one in expected.items() if one.offset == offset}
+        elif reason == "bug":
+            self._bugs.add(offset)
+            if offset in self._recent:
+                self._skip(self._recent[offset], "bug")
 
     # --- what the log says
 
@@ -153,7 +178,7 @@ class Parity:
         except InvalidEvent:
             return  # live has made a dead letter of it
         account = "" if isinstance(event, Beat) else event.account_id
-        if account and not self._concerns(account, arrived):
+        if account and not self._concerns(account, offset, arrived):
             return
         try:
             self._take(self._fold.fold(offset, event), offset, arrived)
@@ -168,30 +193,22 @@ class Parity:
             states = self._states.setdefault(entity, [])
             if len(states) == 1 and offset <= self.durable:
                 states.clear()
-            states.append((read_head(state).offset, digest_of(state)))
+            states.append(shorten(state))
             self._touched.add(entity)
 
-    def _concerns(self, account: str, arrived: Ms) -> bool:
+    def _concerns(self, account: str, offset: int, arrived: Ms) -> bool:
+        if offset > self.durable:
+            self._recent[offset] = account
+        if offset in self._bugs:
+            self._skip(account, "bug")
         if account in self.skipped or account in self._parted or not self._sampled(account.encode()):
             return False
         if account not in self._states:
             if arrived < self._build_since:
                 self._skip(account, "other_build")
-            elif self._cut and (arrived < self._cut_until or self._older(account) or not self._clock_is_known()):
-                self._skip(account, "cut")
+            elif self._cut and (arrived < self._cut_until or not knows_feeds(self._policy, self._clock, self._fold.missing)):
+                self._doubtful.add(account)
         return account not in self.skipped
-
-    def _older(self, account: str) -> bool:
-        """Does live remember something of the account that the log no longer has?"""
-        return self._origin.get(account, self._cut_until) < self._cut_until
-
-    def _clock_is_known(self) -> bool:
-        """May a feed in which silence is normal have come before the log begins, so that it is missing here only?"""
-        if self._clock is None:
-            return False
-        live = Partition(self._policy)
-        live.restore_clock(self._clock)
-        return QUIET_FEEDS & set(self._fold.missing) <= set(live.missing)
 
     def _take(self, outcomes: list[Outcome], offset: int, arrived: Ms) -> None:
         for outcome in outcomes:
@@ -204,7 +221,7 @@ class Parity:
                 continue
             digest, account = digest_of(topic.encode(), out.value or b"", repr(out.headers).encode()), out.key.decode()
             if digest not in self._right and account not in self._parted and account not in self.skipped:
-                self._expected.setdefault(account, {})[digest] = _Expected(topic, offset, arrived)
+                self._expected.setdefault(account, {})[digest] = Expected(topic, offset, arrived, offset not in self._too_large)
                 self._touched.add(account)
 
     def _skip(self, account: str, why: Skip) -> None:
@@ -229,13 +246,16 @@ class Parity:
                 self._skip(account, "cut")
                 continue
             found = self._compare_outputs(account) or self._compare_state(account)
-            if found is not None:
+            if found is not None and self._cut and (account in self._doubtful or self._origin.get(account, self._cut_until) < self._cut_until):
+                self._skip(account, "cut")
+            elif found is not None:
                 mismatches.append(found)
                 self._parted.add(account)
                 self._forget(account)
             elif self._expected.get(account) or self._found.get(account) or len(self._states.get(account, ())) > 1:
                 later.add(account)
         self._touched = later
+        self._recent = {offset: account for offset, account in self._recent.items() if offset > self.durable}
         while len(self._right) > KNOWN:
             del self._right[next(iter(self._right))]
         return mismatches
@@ -247,7 +267,7 @@ class Parity:
             del expected[digest]
             self._right[digest] = None
         for digest, one in list(expected.items()):
-            if one.arrived < self._outputs_since:
+            if one.arrived < self._outputs_since or (one.offset <= self.durable and not one.required):
                 del expected[digest]
             elif one.offset <= self.durable:
                 return Mismatch(one.topic, "missing", self._place(one.offset), account)
@@ -268,7 +288,7 @@ class Parity:
             return None if mine is None else Mismatch("state", "missing", self._place(mine[0]), account)
         if kept.offset > self.durable:
             return None
-        offset, digest = int.from_bytes(kept.state[:HEAD_BYTES], "big", signed=True), kept.state[HEAD_BYTES:]
+        offset, digest = unpacked(kept.state)
         if mine is None:
             return Mismatch("state", "unexpected", self._place(offset), account)
         if (offset, digest) != mine:

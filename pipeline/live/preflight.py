@@ -11,7 +11,7 @@ USES: Final[dict[str, tuple[str, ...]]] = {  # what each stage reads and writes
     "ingest": (*FEEDS, "events", "lines", "dead-letters"),
     "route": ("lines", "route-state", "events", "dead-letters"),
     "detect": ("events", "detect-state", "alerts", "decisions", "holds", "dead-letters"),
-    "audit": ("events", "detect-state", "alerts", "decisions"),
+    "audit": ("events", "detect-state", "alerts", "decisions", "dead-letters"),
 }
 
 
