@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from faust.exceptions import ConsumerNotStarted
 from faust.types.tuples import TP, ConsumerMessage
 from mode import Service
 
@@ -39,6 +40,7 @@ class Runner(Service):  # type: ignore[misc]  # mode carries no types that mypy 
         self._preparing: set[asyncio.Task[None]] = set()
         self._ticking: asyncio.Task[None] | None = None
         self.failure: Exception | None = None  # what ended the worker: the first thing that went wrong
+        self._draining = False  # what only waits is given up, from the start of a rebalance (or the end) to the next assignment
         app.transport = BatchTransport(app, stage.admission, self._assigned, self._drain)
         topic = app.topic(*stage.sources, key_type=None, value_type=None, key_serializer="raw", value_serializer="raw")
         app.agent(topic, name=stage.name, concurrency=1)(self._agent())
@@ -75,17 +77,24 @@ class Runner(Service):  # type: ignore[misc]  # mode carries no types that mypy 
         found: int | None = self.app.consumer.read_to(tp)
         return found
 
+    def committed(self, tp: TP) -> int | None:
+        """The offset that the consumer group has committed for the partition; None while there is none or it is not known."""
+        found: int | None = self.app.consumer.committed(tp)
+        return found
+
     async def rewind(self, tp: TP, offset: int) -> None:
         """Read a partition again from ``offset`` if its position is beyond; one with a batch in hand is left alone."""
         await self.app.consumer.rewind(tp, offset)
 
     def _assigned(self, tps: set[TP], generation: int) -> None:
+        self._draining = False
         self.stage.assigned(tps, generation)
         self._health.joined(self.stage.name)
 
     def _drain(self) -> None:
         if self.app.should_stop:  # else it is a rebalance
             self._outbox.hurry()
+        self._draining = True
         for task in self._preparing:
             task.cancel()
 
@@ -101,15 +110,25 @@ class Runner(Service):  # type: ignore[misc]  # mode carries no types that mypy 
         except asyncio.CancelledError:
             consumer.drop(message)
         except ReadAgain as e:
-            log.warning("%s: reading %s again from offset %d", self.stage.name, batch.tp, e.offset)
-            await consumer.give_back(message, e.offset)
+            await self._read_again(message, e.offset)
         except Exception as e:
             await self._fail(e)
             consumer.drop(message)
 
+    async def _read_again(self, message: ConsumerMessage, offset: int) -> None:
+        log.warning("%s: reading %s again from offset %d", self.stage.name, message.value.tp, offset)
+        try:
+            await self.app.consumer.give_back(message, offset)
+        except Exception as e:
+            await self._fail(e)
+        finally:
+            self.app.consumer.drop(message)  # Faust waits for every message it has tracked, whatever became of it
+
     async def _prepare(self, batch: Batch) -> None:
         task = asyncio.current_task()
         assert task is not None
+        if self._draining:  # it was on its way to us when the others were given up
+            raise asyncio.CancelledError
         self._preparing.add(task)
         try:
             await self.stage.prepare(batch)
@@ -131,15 +150,22 @@ class Runner(Service):  # type: ignore[misc]  # mode carries no types that mypy 
             await asyncio.sleep(TICK_S)
             if self.app.rebalancing:
                 continue
-            if self.app.consumer.assignment():
-                try:
+            try:
+                if self._owns():
                     await self.stage.tick()
-                except Exception as e:
-                    await self._fail(e)
-                count += 1
-                if not count % LOOK_EVERY:
-                    self._look()
+                    count += 1
+                    if not count % LOOK_EVERY:
+                        self._look()
+            except Exception as e:
+                await self._fail(e)
             self._health.looked(self.stage.name)  # a tick that hangs is told by its absence
+
+    def _owns(self) -> bool:
+        """Whether partitions are ours; while the app is still being started, its consumer cannot tell."""
+        try:
+            return bool(self.app.consumer.assignment())
+        except ConsumerNotStarted:
+            return False
 
     def _look(self) -> None:
         name = self.stage.name

@@ -6,16 +6,19 @@ slow partition stalls only itself. Offsets are committed over a contiguous prefi
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from aiokafka.errors import IllegalStateError
 from faust.transport.consumer import ensure_TP
 from faust.transport.drivers import aiokafka as driver
 from faust.types.tuples import TP, ConsumerMessage
 
 from pipeline.live.batch import Admission, Batch, Record
 
+log = logging.getLogger(__name__)
 FETCH_MAX_WAIT_MS = 50  # Faust fixes 1500: a partition left out of one long poll would wait for its end
 PACE_S = 0.004  # shortest time between two fetches, so that batches grow instead of loops
 POLL_S = 0.05  # how long to wait for a settled batch before looking again
@@ -82,9 +85,9 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         closed = self.transport.admission.closed
         # Own event: Consumer._wait_for_ack swallows cancellation and would hang the shutdown.
         while True:
-            busy = self._out.keys() | self._waiting.keys()
+            busy = {tp for tp in self._out.keys() | self._waiting.keys() if not closed(tp)}
             free = {tp for tp in active_partitions or () if tp not in busy and not closed(tp)}
-            if free or self._waiting or self.should_stop or not self.flow_active:
+            if free or not busy <= self._out.keys() or self.should_stop or not self.flow_active:
                 break
             await self._await_settled()
         early = self._last_fetch + PACE_S - time.monotonic()
@@ -111,17 +114,27 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
             return
         if not self.flow_active:
             self._waiting.clear()
-            await self.perform_seek()
+            await self._seek_back()
             return
         await self._keep(fetched)
         idle = not fetched
         for message in self._admitted(active or set(), generation):
             idle = False
+            # Faust drops what ends below the last offset it has seen, and would so leave a partition busy for ever. Where to read on
+            # is for the seeks to say.
+            self._read_offset[message.tp] = None
             yield message.tp, message
             if not self.flow_active or self.app.consumer_generation_id != generation:
                 return  # the rebalance seeks back to the committed offsets
         if idle and self._waiting:  # what waits is held back: do not spin
             await self._await_settled()
+
+    async def _seek_back(self) -> None:
+        """Go back to the committed offsets: what was fetched is not handed out. No need to when the partitions go at this very time."""
+        try:
+            await self.perform_seek()
+        except Exception as e:  # as Faust itself: its seek after the assignment is the one that counts, and raises
+            log.info("the partitions went while they were sought back (%s)", type(e).__name__)
 
     async def _keep(self, fetched: Mapping[TP, Sequence[Record]]) -> None:
         """Let fetched records wait. Of a partition that was sought back meanwhile they are dropped, and it is sought once more."""
@@ -192,8 +205,9 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         if self._holds(message):
             self._waiting.pop(tp, None)
             await self.seek_wait({tp: offset})
-            self._out.pop(tp, None)
-            self._freed.set()
+            if self._holds(message):
+                del self._out[tp]
+                self._freed.set()
         self.drop(message)  # Faust waits for every message it has tracked
 
     async def rewind(self, tp: TP, offset: int) -> None:
@@ -202,7 +216,10 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         if tp not in self._out and position is not None and position > offset:
             self._waiting.pop(tp, None)
             self._sought[tp] = offset
-            await self.seek_wait({tp: offset})
+            try:
+                await self.seek_wait({tp: offset})
+            except IllegalStateError:
+                log.info("%s went to somebody else while it was sought back", tp)
 
     def drop(self, message: ConsumerMessage) -> None:
         """Settle a batch without committing it: its generation ends, or the worker does."""
@@ -231,6 +248,11 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         if before is None or before == polled or not self._at_end(tp):
             return None
         return before - CLOCK_MARGIN_MS
+
+    def committed(self, tp: TP) -> int | None:
+        """The offset that the group has committed; None while there is none or it is not known."""
+        found: int | None = self._committed_offset.get(tp)
+        return found
 
     def progress(self, tp: TP) -> tuple[int, int] | None:
         """Committed offset and end offset of a partition; what is in hand counts as not committed. None while not known."""

@@ -2,10 +2,12 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import faust
 import pytest
+from aiokafka.errors import IllegalStateError
 from faust.types.tuples import TP, ConsumerMessage
 from mode import Service
 
@@ -23,6 +25,10 @@ class ScriptedThread(Service):
         super().__init__()
         self._consumer = consumer
 
+    async def getmany(self, active_partitions: set[TP], timeout: float) -> Mapping[TP, Sequence[Any]]:
+        self._consumer.asked.append((active_partitions, timeout))
+        return {}
+
     def read_state(self, tp: TP) -> tuple[int | None, int | None, int | None]:
         return self._consumer.at[tp], len(self._consumer.logs[tp]), 0
 
@@ -35,6 +41,8 @@ class ScriptedConsumer(BatchConsumer):
         self.logs = {A: list(range(10)), B: list(range(10))}
         self.at = {A: 0, B: 0}
         self.meanwhile: Callable[[], Any] | None = None
+        self.asked: list[tuple[set[TP], float]] = []  # fetches: of which partitions, and for how long
+        self.gone = False  # somebody else has the partitions
 
     def _new_consumer_thread(self) -> Any:
         return ScriptedThread(self)
@@ -43,7 +51,13 @@ class ScriptedConsumer(BatchConsumer):
         return len(self.logs[tp])
 
     async def seek_wait(self, partitions: Mapping[TP, int]) -> None:
+        if self.gone:
+            raise IllegalStateError("No current assignment for partition")
         self.at.update(partitions)
+
+    async def perform_seek(self) -> None:
+        assert not self.gone, "No partitions are currently assigned"
+        self.at.update(dict.fromkeys(self.at, 0))
 
     async def _wait_next_records(self, timeout: float) -> tuple[Mapping[TP, Sequence[Any]], set[TP]]:
         found = {tp: [Fetched(0, offset) for offset in log[self.at[tp] :]] for tp, log in self.logs.items()}
@@ -111,5 +125,67 @@ def test_a_rebalance_between_two_messages_hands_out_nothing_more_of_before(monke
             seen[tp] = offsets(message)
             consumer._forget()
         assert seen == {A: list(range(10))}
+
+    run(script, monkeypatch)
+
+
+def test_a_fetch_that_ends_in_a_rebalance_is_dropped_and_sought_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def script(consumer: ScriptedConsumer) -> None:
+        consumer.meanwhile = lambda: stop_flow(consumer)
+        assert await consumer.handed() == {}
+        consumer.flow_active = True
+        assert await consumer.handed() == {A: list(range(10)), B: list(range(10))}
+
+    run(script, monkeypatch)
+
+
+def test_a_fetch_that_ends_when_the_partitions_have_gone_ends_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A group of more workers than partitions leaves one with none, at any moment; it must wait for the next rebalance, not fail."""
+
+    async def script(consumer: ScriptedConsumer) -> None:
+        consumer.gone = True
+        consumer.meanwhile = lambda: stop_flow(consumer)
+        assert await consumer.handed() == {}
+        await consumer.rewind(A, 3)
+
+    run(script, monkeypatch)
+
+
+async def stop_flow(consumer: ScriptedConsumer) -> None:
+    consumer.flow_active = False
+
+
+def test_faust_delivers_a_batch_from_below_the_last_offset_it_has_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would drop the batch without a word, and the partition would be busy for ever."""
+
+    async def script(consumer: ScriptedConsumer) -> None:
+        fetcher: Any = SimpleNamespace(_stopped=asyncio.Event())
+        delivered: dict[TP, list[int]] = {}
+
+        async def take(message: ConsumerMessage) -> None:
+            delivered[message.tp] = offsets(message)
+            if len(delivered) == 2:
+                fetcher._stopped.set()
+
+        consumer.callback = take
+        consumer._read_offset[A] = 50  # an offset that was committed, and is not believed
+        await asyncio.wait_for(consumer._drain_messages(fetcher), 30)
+        assert delivered == {A: list(range(10)), B: list(range(10))}
+
+    run(script, monkeypatch)
+
+
+def test_what_is_held_of_a_suspended_feed_keeps_nobody_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Records that were fetched before the feed was closed are never handed out: the others are fetched as if they were not there."""
+
+    async def script(consumer: ScriptedConsumer) -> None:
+        monkeypatch.setattr(consumer.transport.admission, "closed", lambda tp: tp == A, raising=False)
+        consumer._waiting[A] = [Fetched(0, 0)]
+        await consumer._getmany({A, B}, 1.0)
+        consumer._waiting[B] = [Fetched(0, 0)]  # held back for now: its turn may come any time
+        await consumer._getmany({A, B}, 1.0)
+        del consumer._waiting[B]
+        await consumer._getmany({A, B}, 1.0)
+        assert consumer.asked == [({B}, 1.0), ({B}, 1.0)]
 
     run(script, monkeypatch)
