@@ -23,6 +23,7 @@ ONLY_IN = {  # third-party package -> where it may be imported
     "faust": ("pipeline/live/",),
     "mode": ("pipeline/live/",),
     "prometheus_client": ("pipeline/live/",),
+    "rocksdict": ("pipeline/live/disk_store.py",),
     "river": ("pipeline/core/learn/",),
     "aiokafka": ("pipeline/live/", "pipeline/replay/kafka_source.py"),
     "kafka": ("pipeline/live/", "pipeline/replay/kafka_source.py"),

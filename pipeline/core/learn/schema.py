@@ -1,0 +1,160 @@
+"""Which features does a model know, and how do they become columns? Features -> a row of numbers in which missing is missing.
+
+The vocabulary is declared and bounded: a model never grows a column because the world sent a new word. Every field has a column of its
+own that says "missing" (``name?``); the field's other columns are then neutral (a number its running mean, a flag and a category 0), so
+that absent data is evidence of its own and never a zero.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from functools import cached_property
+from math import copysign, isfinite, log1p, sqrt
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+from river import preprocessing
+
+FeatureValue = float | int | bool | str
+Row = dict[str, float]  # every column of a schema, in its order
+
+MOST_COLUMNS = 1024
+OTHER = "other"  # the column of a word that was not declared
+Name = Annotated[str, Meta(min_length=1, max_length=64)]
+
+
+class Field(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_like=True):
+    """One feature: its name, what it is, the words of a category, and whether a number spans orders of magnitude.
+
+    ``log`` numbers are taken as sign(x) * ln(1 + abs(x)).
+    """
+
+    name: Name
+    kind: Literal["number", "flag", "category"]
+    words: tuple[Name, ...] = ()
+    log: bool = False
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        if self.kind == "category":
+            return (*(f"{self.name}={word}" for word in (*self.words, OTHER)), f"{self.name}?")
+        return (self.name, f"{self.name}?")
+
+
+class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
+    """The vocabulary of a model. ``id`` is a hash of its content and goes into every snapshot."""
+
+    fields: Annotated[tuple[Field, ...], Meta(min_length=1, max_length=256)]
+
+    def __post_init__(self) -> None:
+        if len(set(self.columns)) != len(self.columns):
+            raise ValueError("a column is declared twice")
+        if len(self.columns) > MOST_COLUMNS:
+            raise ValueError(f"{len(self.columns)} columns; at most {MOST_COLUMNS}")
+        if any((f.kind == "category") != bool(f.words) for f in self.fields):
+            raise ValueError("a category, and nothing else, declares its words")
+
+    @cached_property
+    def id(self) -> str:
+        """``f_`` and ten characters of the content's SHA-256."""
+        return "f_" + hashlib.sha256(msgspec.json.encode(self, order="deterministic")).hexdigest()[:10]
+
+    @cached_property
+    def columns(self) -> tuple[str, ...]:
+        return tuple(column for field in self.fields for column in field.columns)
+
+    @cached_property
+    def numbers(self) -> tuple[str, ...]:
+        return tuple(field.name for field in self.fields if field.kind == "number")
+
+    @cached_property
+    def owner(self) -> dict[str, str]:
+        """Column -> the feature it speaks of."""
+        return {column: field.name for field in self.fields for column in field.columns}
+
+
+class Spread(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_like=True):
+    """What is known of one number: how often seen, its mean and variance (after the logarithm, where the field asks for one)."""
+
+    count: Annotated[int, Meta(ge=0)]
+    mean: float
+    variance: Annotated[float, Meta(ge=0)]
+
+
+class Encoder:
+    """Features -> Row. Learns the mean and spread of the numbers that are there (River's StandardScaler)."""
+
+    def __init__(self, schema: Schema, spreads: tuple[Spread, ...] = ()) -> None:
+        """Raises ValueError when ``spreads`` does not fit the schema: one for each number, in its order, or none at all."""
+        if spreads and len(spreads) != len(schema.numbers):
+            raise ValueError("one spread for each number")
+        self.schema = schema
+        seen = {name: s for name, s in zip(schema.numbers, spreads, strict=False) if s.count}
+        self.scaler = preprocessing.StandardScaler._from_state(
+            counts={name: s.count for name, s in seen.items()},
+            means={name: s.mean for name, s in seen.items()},
+            vars={name: s.variance for name, s in seen.items()},
+        )
+
+    def learn(self, features: Mapping[str, FeatureValue]) -> None:
+        """Take the numbers that are there into the means and spreads. Raises ValueError as ``row`` does."""
+        self.scaler.learn_one(
+            {f.name: number(f, features[f.name]) for f in self.schema.fields if f.kind == "number" and f.name in features}
+        )
+
+    def spreads(self) -> tuple[Spread, ...]:
+        s = self.scaler  # .get, not []: its dictionaries grow by being asked
+        return tuple(Spread(s.counts.get(n, 0), s.means.get(n, 0.0), s.vars.get(n, 0.0)) for n in self.schema.numbers)
+
+    def row(self, features: Mapping[str, FeatureValue]) -> Row:
+        """Every column, numbers unscaled. Raises ValueError on a value of the wrong kind or that is not finite."""
+        row = dict.fromkeys(self.schema.columns, 0.0)
+        for field in self.schema.fields:
+            name = field.name
+            value = features.get(name)
+            if value is None:
+                row[f"{name}?"] = 1.0
+                if field.kind == "number":
+                    row[name] = self.scaler.means.get(name, 0.0)
+            elif field.kind == "number":
+                row[name] = number(field, value)
+            elif field.kind == "flag":
+                row[name] = flag(field, value)
+            else:
+                row[word_column(field, value)] = 1.0
+        return row
+
+    def scaled(self, row: Row) -> Row:
+        """The row with its numbers in standard deviations from their means, cut at ``CUT``."""
+        means, variances = self.scaler.means, self.scaler.vars
+        out = dict(row)
+        for name in self.schema.numbers:
+            out[name] = standardise(row[name], means.get(name, 0.0), variances.get(name, 0.0))
+        return out
+
+
+CUT = 8.0  # standard deviations: one absurd value must not drag every weight along
+
+
+def standardise(value: float, mean: float, variance: float) -> float:
+    if variance <= 0.0:
+        return 0.0
+    return max(-CUT, min(CUT, (value - mean) / sqrt(variance)))
+
+
+def number(field: Field, value: FeatureValue) -> float:
+    if isinstance(value, str) or not isfinite(value):
+        raise ValueError(f"{field.name}: not a finite number")
+    return copysign(log1p(abs(value)), value) if field.log else float(value)
+
+
+def flag(field: Field, value: FeatureValue) -> float:
+    if not isinstance(value, bool):
+        raise ValueError(f"{field.name}: not a flag")
+    return 1.0 if value else 0.0
+
+
+def word_column(field: Field, value: FeatureValue) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{field.name}: not a word")
+    return f"{field.name}={value if value in field.words else OTHER}"
