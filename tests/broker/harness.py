@@ -6,13 +6,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import GroupCoordinatorNotAvailableError
+from aiokafka.errors import GroupCoordinatorNotAvailableError, GroupLoadInProgressError, NotCoordinatorForGroupError
 
 from pipeline.live.app import group
 from pipeline.live.outbox import Outbox, Outgoing
@@ -174,10 +174,7 @@ class Deployment:
                 places = [TopicPartition(self.prefix + t, p) for t in topics for p in range(self.partitions)]
                 ends = await reader.end_offsets(places)
                 while True:
-                    try:
-                        committed = await admin.list_consumer_group_offsets(group(self.settings, stage))
-                    except GroupCoordinatorNotAvailableError:  # the broker has just started
-                        committed = {}
+                    committed = await _answered(lambda s=stage: admin.list_consumer_group_offsets(group(self.settings, s)))  # type: ignore[misc]
                     behind = {tp: end for tp, end in ends.items() if end and (tp not in committed or committed[tp].offset < end)}
                     if not behind:
                         break
@@ -215,8 +212,19 @@ class Deployment:
 
     async def _committed(self, stage: str) -> dict[tuple[str, int], int]:
         async with _Admin(self.bootstrap) as admin:
-            found = await admin.list_consumer_group_offsets(group(self.settings, stage))
+            found = await _answered(lambda: admin.list_consumer_group_offsets(group(self.settings, stage)))
         return {(tp.topic.removeprefix(self.prefix), tp.partition): at.offset for tp, at in found.items()}
+
+    def owners(self, stage: str) -> int:
+        """How many members of a stage's group own partitions; 0 while it is changing hands."""
+        return asyncio.run(self._owners(stage))
+
+    async def _owners(self, stage: str) -> int:
+        async with _Admin(self.bootstrap) as admin:
+            (answer,) = await _answered(lambda: admin.describe_consumer_groups([group(self.settings, stage)]))
+        ((_, _, state, _, _, members, *_),) = answer.groups
+        topics = [(self.prefix + topic).encode() for topic in INPUT[stage]]
+        return sum(any(topic in assignment for topic in topics) for *_, assignment in members) if state == "Stable" else 0
 
     def commit(self, stage: str, topic: str, offsets: dict[int, int]) -> None:
         """Set the committed offsets of a stage's group, as an operator might, while no worker of it runs."""
@@ -250,6 +258,18 @@ class Deployment:
                 await outbox.send(places)
 
         asyncio.run(run())
+
+
+async def _answered(ask: Callable[[], Awaitable[Any]], within_s: float = 60) -> Any:
+    """Ask a group's coordinator; on a broker that has just started there is none for a while."""
+    deadline = time.monotonic() + within_s
+    while True:
+        try:
+            return await ask()
+        except (GroupCoordinatorNotAvailableError, GroupLoadInProgressError, NotCoordinatorForGroupError):
+            if time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(0.2)
 
 
 def _hears(pid: int, number: signal.Signals) -> bool:
