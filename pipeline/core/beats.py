@@ -1,24 +1,33 @@
-"""What time is it inside the log? Ingest makes beats from arrivals; detect merges them into one time and the set of missing feeds.
+"""What time is it inside the log? Ingest and route make beats; detect merges them into one time and the set of missing feeds.
 
-A beat says how far its writer has read each raw partition it owns. The time of an events partition is the smallest mark over
-all partitions of all feeds that keep up; a feed that is behind, suspended or silent is missing and holds nothing back.
+A beat says how far its writer has read each partition it owns: ingest those of the raw topics, route those of ``lines``, through
+which calls reach their accounts. The time of an events partition is the smallest mark of all that is expected, so nothing that
+arrived before it is still on its way. What is behind is waited for, up to the policy's patience; what is suspended is not.
 """
+
+from collections.abc import Iterable
 
 import msgspec
 
-from pipeline.core.events import FEEDS, Beat, Feed, Mark, Ms
+from pipeline.core.events import FEEDS, LINE_FEEDS, LINES, Beat, Feed, Mark, Ms
 from pipeline.core.policy import Policy
 
 BEAT_MS = 1000  # one beat a second of arrival time (architecture.md)
 QUIET_FEEDS: frozenset[str] = frozenset(("phone-links", "account-changes", "dispositions"))  # silence is normal in these
+_VIA_ROUTE: frozenset[str] = frozenset(("telephony", "phone-links"))  # reach an account through ``lines`` only
+_STEP_MS = 10_000  # what one beat counts for at most while waiting: time may leap, after an outage or at the end of a log
 
 
 class BeatMaker:
     """Make a beat for each second of arrival time from what one ingest worker has read."""
 
-    def __init__(self, partitions: dict[Feed, int]) -> None:
-        """``partitions``: number of partitions of every feed that exists."""
+    def __init__(self, partitions: dict[Feed, int], lines: int = 0) -> None:
+        """``partitions``: of every feed that exists; ``lines``: of ``lines``, 0 where no route reads it.
+
+        Where there is no telephony nothing is waited for in ``lines``.
+        """
         self.partitions: dict[str, int] = {feed: count for feed, count in partitions.items()}  # noqa: C416 (widens the key type)
+        self.expected = {**self.partitions, LINES: lines} if lines and "telephony" in partitions else self.partitions
         self.suspended: set[str] = set()
         self._marks: dict[str, Mark] = {}
         self._last: Ms | None = None
@@ -63,7 +72,7 @@ class BeatMaker:
         return self._last is None or now - self._last >= BEAT_MS
 
     def due(self, now: Ms) -> Beat | None:
-        """The beat to write when a second of arrival time has passed since the last one, else None."""
+        """The beat to write to ``events`` when a second of arrival time has passed since the last one, else None."""
         floor = self._floor
         if not (self._marks or floor) or not self.is_due(now):
             return None
@@ -73,94 +82,155 @@ class BeatMaker:
                 for partition in range(count):
                     self._marks.setdefault(f"{feed}/{partition}", Mark(floor, None))
         marks = {key: mark if mark.read_to >= floor else Mark(floor, mark.last) for key, mark in self._marks.items()}
-        return Beat(arrived_at=now, marks=marks, partitions=self.partitions, suspended=tuple(sorted(self.suspended)))
+        return Beat(arrived_at=now, marks=marks, partitions=self.expected, suspended=tuple(sorted(self.suspended)))
+
+
+def for_lines(beat: Beat) -> Beat:
+    """The same beat for ``lines``: what it says of the feeds whose records travel there."""
+    return Beat(
+        arrived_at=beat.arrived_at,
+        marks={key: mark for key, mark in beat.marks.items() if _feed_of(key) in LINE_FEEDS},
+        partitions={feed: count for feed, count in beat.partitions.items() if feed in LINE_FEEDS},
+        suspended=tuple(feed for feed in beat.suspended if feed in LINE_FEEDS),
+    )
+
+
+def with_routed(beat: Beat, to: dict[int, Ms]) -> Beat:
+    """The beat with the word of route: how far each partition of ``lines`` has been routed (ms)."""
+    routed = {f"{LINES}/{partition}": Mark(at, None) for partition, at in to.items()}
+    return msgspec.structs.replace(beat, marks={**beat.marks, **routed})
+
+
+class RouteBeats:
+    """Make the beats of one route worker: one for each second by which the slowest of its partitions has come forward."""
+
+    def __init__(self) -> None:
+        self._routed: dict[int, Ms] = {}  # 0: nothing is known of the partition yet
+        self._told: Ms | None = None
+
+    def own(self, partitions: Iterable[int]) -> None:
+        """These partitions are ours now, and nothing has been said of them yet."""
+        self._routed = dict.fromkeys(partitions, 0)
+        self._told = None
+
+    def routed(self, partition: int, to: Ms) -> None:
+        """All that arrived up to ``to`` has been routed from this partition, and is durable."""
+        if partition in self._routed:
+            self._routed[partition] = to
+
+    def due(self) -> Beat | None:
+        """The beat to write to ``events``, if any: not before every partition of ours has been heard of."""
+        least = min(self._routed.values(), default=0)
+        if not least or (self._told is not None and least - self._told < BEAT_MS):
+            return None
+        self._told = least
+        return with_routed(Beat(arrived_at=least, marks={}, partitions={}), self._routed)
 
 
 class ClockState(msgspec.Struct, array_like=True, gc=False):
-    """What a partition of ``events`` knows of time after a record: its offset, the time, and the marks it rests on."""
+    """What a partition knows of time after a record: its offset, the time, and the marks it rests on.
+
+    ``waited``: for how long what is behind has been waited for (ms); ``heard_at``: the latest beat's arrival time.
+    """
 
     offset: int = -1
     now: Ms = 0
     marks: dict[str, Mark] = {}
     partitions: dict[str, int] = {}
     suspended: tuple[str, ...] = ()
+    waited: Ms = 0
+    heard_at: Ms = 0
 
 
 class Clock:
-    """Merge beats into one time per events partition and the set of feeds that are missing."""
+    """Merge beats into one time per partition and the set of feeds that are missing."""
 
     def __init__(self, policy: Policy, state: ClockState | None = None) -> None:
         self._behind = 1000 * policy.feeds.behind_s
         self._silent = 1000 * policy.feeds.silent_s
+        self._patience = 1000 * policy.feeds.patience_s
         self.state = state or ClockState()
-        self._feed_of = {key: key.partition("/")[0] for key in self.state.marks}
         self.missing: tuple[str, ...] = ()
-        self._steady_until: Ms = 0  # while no feed comes, goes or falls behind, ``missing`` stands until this time
-        self._settle()
+        self._steady_until: Ms = 0  # while nothing comes, goes or falls behind, ``missing`` stands until this time
+        self._settle(0)
 
     @property
     def now(self) -> Ms:
-        """The time up to which all arrivals have been read (ms); 0 before the first beat."""
+        """The time up to which all arrivals have been read (ms); 0 before all that is expected has been heard of."""
         return self.state.now
+
+    @property
+    def heard(self) -> bool:
+        """Whether there has been a beat at all."""
+        return self.state.heard_at > 0 or self.state.now > 0
 
     def advance(self, beat: Beat) -> Ms:
         """Merge one beat; returns the time after it. Time never goes back."""
         state = self.state
-        marks, feed_of = state.marks, self._feed_of
-        steady = beat.partitions == state.partitions and not beat.suspended and not state.suspended
+        steady = not beat.suspended and not state.suspended
+        if beat.partitions and beat.partitions != state.partitions:  # a beat of route says nothing of what is expected
+            steady = False
+            state.partitions = beat.partitions
+            state.marks = {key: mark for key, mark in state.marks.items() if _feed_of(key) in beat.partitions}
+        marks = state.marks
         for key, mark in beat.marks.items():
             have = marks.get(key)
             if have is None:
-                feed_of[key] = key.partition("/")[0]
+                if _feed_of(key) not in state.partitions:
+                    continue
                 steady = False
             elif have.last is None and mark.last is not None:
                 steady = False
             elif mark.read_to < have.read_to or (mark.last or 0) < (have.last or 0):
                 mark = Mark(max(mark.read_to, have.read_to), max(mark.last or 0, have.last or 0) or None)  # noqa: PLW2901
             marks[key] = mark
+        passed = min(max(0, beat.arrived_at - state.heard_at), _STEP_MS) if state.heard_at else 0
+        state.heard_at = max(state.heard_at, beat.arrived_at)
         if steady and self._steady_until:
             read = [mark.read_to for mark in marks.values()]
             least = min(read)
             if max(read) - least <= self._behind and least < self._steady_until:
                 state.now = max(state.now, least)
                 return state.now
-        if beat.partitions != state.partitions:
-            state.partitions = {**state.partitions, **beat.partitions}
         if beat.suspended or state.suspended:
-            heard = {feed_of[key] for key in beat.marks}
+            heard = {_feed_of(key) for key in beat.marks}
             state.suspended = tuple(sorted((set(state.suspended) - heard) | set(beat.suspended)))
-        self._settle()
+        self._settle(passed)
         return state.now
 
-    def _settle(self) -> None:
-        """Find the time and the missing feeds from the marks."""
-        state, feed_of = self.state, self._feed_of
-        partitions, suspended = state.partitions, state.suspended
-        count: dict[str, int] = {}
+    def _settle(self, passed: Ms) -> None:
+        """Find the time and the missing feeds from the marks, ``passed`` ms after it was last done."""
+        state = self.state
+        unheard = {feed: count for feed, count in state.partitions.items() if feed not in state.suspended}
         least: dict[str, Ms] = {}
         last: dict[str, Ms] = {}
+        read: list[Ms] = []
         for key, mark in state.marks.items():
-            feed = feed_of[key]
-            if feed not in count:
-                count[feed], least[feed], last[feed] = 1, mark.read_to, mark.last or 0
-                continue
-            count[feed] += 1
-            least[feed] = min(least[feed], mark.read_to)
-            last[feed] = max(last[feed], mark.last or 0)
-        whole = least  # feeds whose every partition has been heard of
-        if suspended or any(count[feed] < partitions.get(feed, 1) for feed in count):
-            whole = {f: t for f, t in least.items() if count[f] >= partitions.get(f, 1) and f not in suspended}
-        if whole:
-            bound = max(whole.values()) - self._behind
-            state.now = max(state.now, min(t for t in whole.values() if t >= bound))
-        else:
-            bound = 0
+            feed = _feed_of(key)
+            last[feed] = max(last.get(feed, 0), mark.last or 0)
+            if feed in unheard:
+                unheard[feed] -= 1
+                least[feed] = min(least.get(feed, mark.read_to), mark.read_to)
+                read.append(mark.read_to)
+        bound = max(read, default=0) - self._behind
+        late = {feed for feed, count in unheard.items() if count > 0 or least[feed] < bound}
+        state.waited = state.waited + passed if late else 0
+        if not late or state.waited > self._patience:
+            state.now = max(state.now, min((at for at in read if at >= bound), default=0))
+        elif not any(count > 0 for count in unheard.values()):
+            state.now = max(state.now, min(read))
+        if LINES in late:
+            late |= _VIA_ROUTE
         silent = state.now - self._silent
         self.missing = tuple(
             feed
             for feed in FEEDS
-            if feed not in whole or whole[feed] < bound or not last[feed] or (last[feed] < silent and feed not in QUIET_FEEDS)
+            if state.partitions
+            and (feed not in unheard or feed in late or not last.get(feed) or (last[feed] < silent and feed not in QUIET_FEEDS))
         )
         alive = [at for feed, at in last.items() if at and feed not in QUIET_FEEDS]
-        quiet = all(feed not in last or not last[feed] for feed in self.missing)  # nothing is missing but what never came
-        self._steady_until = min(alive) + self._silent if quiet and alive and len(whole) == len(count) else 0
+        self._steady_until = min(alive) + self._silent if alive and not late and not any(last.get(f) for f in self.missing) else 0
+
+
+def _feed_of(key: str) -> str:
+    return key.partition("/")[0]

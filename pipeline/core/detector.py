@@ -40,12 +40,17 @@ replace = msgspec.structs.replace
 
 
 class Detector:
-    """The fold with its policy and model; ``missing`` names the feeds that are absent now (set from the beats)."""
+    """The fold with its policy and model.
+
+    Set from the beats: ``missing`` names the feeds that are absent now, and all that arrived up to ``read_to`` (ms) has been folded;
+    None before the first beat: an arrival is then taken to mean that nothing before it is to come.
+    """
 
     def __init__(self, policy: Policy, model: Model | None = None) -> None:
         self.policy = policy
         self.model = model or Model(policy)
         self.missing: tuple[str, ...] = ()
+        self.read_to: Ms | None = None
         self._lateness = 1000 * policy.bounds.lateness_s
         self._slack = 1000 * policy.bounds.slack_s
 
@@ -56,7 +61,10 @@ class Detector:
         if not t.account_id:
             t.account_id = event.account_id
         if event.arrived_at > t.now:
-            self._advance(t, event.arrived_at, out, by_clock=False)
+            # What nothing can touch any more: not while calls of that time are still on their way, however far ahead the others are.
+            sure = event.arrived_at if self.read_to is None else min(event.arrived_at, self.read_to + self._slack)
+            self._advance(t, sure, out, by_clock=False)
+            t.now = event.arrived_at
         match event:
             case LineChanged():
                 profile = with_line_change(t.profile, event)

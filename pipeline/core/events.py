@@ -12,6 +12,8 @@ import msgspec
 Ms = int
 Feed = Literal["logins", "otp-dispatches", "telephony", "otp-entries", "phone-links", "account-changes", "dispositions"]
 FEEDS: tuple[Feed, ...] = ("logins", "otp-dispatches", "telephony", "otp-entries", "phone-links", "account-changes", "dispositions")
+LINE_FEEDS: frozenset[Feed] = frozenset(("otp-dispatches", "telephony", "phone-links"))  # their records travel through ``lines``
+LINES = "lines"  # stands beside the feeds in beats: what of them has been routed to the accounts
 ESSENTIAL_FEEDS: frozenset[Feed] = frozenset(("logins", "otp-dispatches", "otp-entries"))
 
 AsnKind = Literal["residential", "mobile", "hosting", "proxy", "corporate"]
@@ -166,8 +168,9 @@ class Mark(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class Beat(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="beat", omit_defaults=True, gc=False):
     """The clock inside the log: how far its writer has read each partition it owns.
 
-    ``marks`` maps ``feed/partition`` to a Mark; ``partitions`` maps a feed to its number of partitions, so that a reader knows
-    whether it has heard of all; ``suspended`` names feeds set aside because too much of them could not be read.
+    ``marks`` maps ``feed/partition`` to a Mark, ``lines/partition`` too; ``partitions`` maps a feed (and ``lines``, where calls come
+    through it) to its number of partitions, so that a reader knows whether it has heard of all: only ingest says so, in the beats of
+    route it is empty. ``suspended`` names feeds set aside because too much of them could not be read.
     """
 
     arrived_at: Ms
@@ -190,4 +193,4 @@ class LinkChanged(Event, frozen=True, kw_only=True, tag="link_changed", omit_def
 
 
 AnyEvent = AccountEvent | Beat  # a record of ``events``
-LineEvent = TelephonyEvent | LinkChanged  # a record of ``lines``
+LineEvent = TelephonyEvent | LinkChanged | Beat  # a record of ``lines``

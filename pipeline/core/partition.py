@@ -51,7 +51,7 @@ class Partition:
         return outcomes
 
     def _beat(self, offset: int, beat: Beat) -> list[Outcome]:
-        now = self._clock.advance(beat)
+        now = self.detector.read_to = self._clock.advance(beat)
         self._clock.state.offset = offset
         self.detector.missing = self._clock.missing
         outcomes: list[Outcome] = []
@@ -101,8 +101,8 @@ class Partition:
     def restore_clock(self, state: bytes) -> None:
         """Take the partition's state back."""
         self._clock = Clock(self._policy, msgspec.msgpack.decode(state, type=ClockState))
-        # Before the first beat nothing is said to be missing, restored or not (law 3).
-        self.detector.missing = self._clock.missing if self._clock.state.marks else ()
+        self.detector.read_to = self._clock.now if self._clock.heard else None
+        self.detector.missing = self._clock.missing
         self._settled = self._offset = self._clock.state.offset
 
     @property
@@ -136,5 +136,5 @@ class Partition:
         self._accounts.clear()
         self._heap.clear()
         self._clock = Clock(self._policy)
-        self.detector.missing = ()
+        self.detector.read_to, self.detector.missing = None, ()
         self._settled = self._offset = -1

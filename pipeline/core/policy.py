@@ -56,7 +56,8 @@ class Windows(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Feeds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """When a feed counts as behind or absent."""
 
-    behind_s: Seconds = 60  # a feed this far behind the fastest no longer holds back the clock
+    behind_s: Seconds = 60  # a feed this far behind the fastest is missing
+    patience_s: Seconds = 21600  # and holds back the clock this long: deadlines wait for a dead route worker, within the memory for it
     silent_s: Seconds = 1800  # a feed with no record for this long is missing
     dead_letter_share: Share = 0.5  # above this share of the last records, a feed is suspended
     dead_letter_window: Count = 200  # over how many records the share is taken

@@ -10,9 +10,11 @@ from typing import Literal
 
 import msgspec
 
+from pipeline.core.beats import Clock, ClockState
 from pipeline.core.errors import UnsupportedState
 from pipeline.core.events import (
     AccountEvent,
+    Beat,
     CallChanged,
     LineAsked,
     LineChanged,
@@ -64,9 +66,10 @@ class LineState(msgspec.Struct, array_like=True, gc=False):
 
 
 class RouterState(msgspec.Struct, array_like=True, gc=False):
-    """The partition's own record: up to which offset all line states are durable."""
+    """The partition's own record: up to which offset all line states are durable, and what is known of time."""
 
     offset: int = -1
+    clock: ClockState | None = None
 
 
 _decode_line = msgspec.msgpack.Decoder(LineState).decode
@@ -86,6 +89,7 @@ class Router:
     def __init__(self, policy: Policy, cached: int = 50_000) -> None:
         self._policy = policy
         self._lines: Store[LineState] = Store(_encode, _read_line, cached)
+        self._clock = Clock(policy)
         self._offset = -1
         self._settled = -1
         self.overfull = 0  # events not fanned out because the line serves too many accounts
@@ -95,6 +99,9 @@ class Router:
         if offset <= self._settled:
             return []
         self._offset = offset
+        if isinstance(event, Beat):
+            self._clock.advance(event)
+            return []
         old = self._lines.get(event.line) or LineState()
         if offset <= old.offset:
             return []
@@ -102,6 +109,11 @@ class Router:
         out = self._link(new, event) if isinstance(event, LinkChanged) else self._address(new, event)
         self._lines.put(event.line, new)
         return out
+
+    @property
+    def routed_to(self) -> Ms:
+        """All that arrived up to here and travels through this partition has been folded (ms); 0 while that is not known."""
+        return self._clock.now
 
     def _learned_from(self, now: Ms) -> Ms:
         return now - DAY_MS * self._policy.windows.link_learned_days
@@ -165,8 +177,9 @@ class Router:
         return self._lines.changes()
 
     def clock(self) -> bytes:
-        """Encoded partition state (the offset). Valid to persist only after all ``changes()`` up to here are durable."""
-        return _encode(RouterState(self._offset))
+        """Encoded partition state (offset, watermarks). Valid to persist only after all ``changes()`` up to here are durable."""
+        self._clock.state.offset = self._offset
+        return _encode(RouterState(self._offset, self._clock.state))
 
     def restore(self, line: str, state: bytes) -> None:
         """Take a line's state back."""
@@ -174,7 +187,9 @@ class Router:
 
     def restore_clock(self, state: bytes) -> None:
         """Take the partition's state back."""
-        self._settled = self._offset = msgspec.msgpack.decode(state, type=RouterState).offset
+        known = msgspec.msgpack.decode(state, type=RouterState)
+        self._clock = Clock(self._policy, known.clock)
+        self._settled = self._offset = known.offset
 
     def accounts(self) -> Iterator[str]:
         """All lines held."""
@@ -191,6 +206,7 @@ class Router:
     def drop(self) -> None:
         """Forget everything."""
         self._lines.clear()
+        self._clock = Clock(self._policy)
         self._offset = self._settled = -1
 
 

@@ -1,7 +1,8 @@
 """What do the bank's records say, and who must hear it? The live stage around wire.ingest: raw topics in; events, lines and beats out.
 
 It keeps no state: a record that is read again gives the same events again, and the folds behind know their ids. A beat says how far
-each raw partition has been read; it leaves after all that it speaks for.
+each raw partition has been read; it leaves after all that it speaks for, to every partition of ``events`` and, for what route must
+carry on, of ``lines``.
 """
 
 import logging
@@ -9,7 +10,7 @@ import time
 
 from faust.types.tuples import TP
 
-from pipeline.core.beats import BeatMaker
+from pipeline.core.beats import BeatMaker, for_lines
 from pipeline.core.errors import InvalidEvent
 from pipeline.core.events import Feed, Ms
 from pipeline.core.policy import Policy
@@ -52,6 +53,7 @@ class IngestStage:
         self._read = ingest.read
         self._letters = letters
         self._flood = FloodWatch(policy.feeds)
+        self._feeds = feeds
         self._beats = BeatMaker(feeds)
         self._marks: dict[TP, Ms | None] = {}  # how far each partition of ours has been read
         self._newest: dict[Feed, Ms] = {}  # the newest arrival in partitions of ours
@@ -62,6 +64,7 @@ class IngestStage:
     async def start(self, outbox: Outbox, reader: Reader) -> None:
         """Take the outbox and the reader."""
         self._outbox, self._reader = outbox, reader
+        self._beats = BeatMaker(self._feeds, outbox.partitions(self._prefix + "lines"))
 
     async def stop(self) -> None:
         """Nothing runs on the side."""
@@ -141,9 +144,13 @@ class IngestStage:
         if beat is None:
             return
         assert self._outbox is not None
-        events = self._prefix + "events"
-        record = [Outgoing(None, encode_event(beat))]
-        await self._outbox.send({(events, p): record for p in range(self._outbox.partitions(events))})
+        records: dict[tuple[str, int], list[Outgoing]] = {}
+        for topic, said in (("events", beat), ("lines", for_lines(beat))):
+            if said.marks:
+                record = [Outgoing(None, encode_event(said))]
+                full = self._prefix + topic
+                records |= {(full, partition): record for partition in range(self._outbox.partitions(full))}
+        await self._outbox.send(records)
 
     def _time(self) -> Ms | None:
         """Up to which arrival everything of ours has been read, idle partitions moved along; None while one has not been heard of.

@@ -1,12 +1,21 @@
-"""Which accounts hear of what happens on a line? The live stage around core.route: ``lines`` in, ``events`` out."""
+"""Which accounts hear of what happens on a line? The live stage around core.route: ``lines`` in, ``events`` out.
 
+Its beats tell detect how far the calls have come, once what they speak for is durable: until then no deadline fires that a call
+could still touch.
+"""
+
+from faust.types.tuples import TP
+
+from pipeline.core.beats import RouteBeats
 from pipeline.core.errors import InvalidEvent
+from pipeline.core.events import Beat
 from pipeline.core.policy import Policy
 from pipeline.core.route import Router
 from pipeline.live.batch import Batch, Record
 from pipeline.live.effects import Effects
 from pipeline.live.folding import FoldingStage, Held, guarded
 from pipeline.live.health import Health
+from pipeline.live.outbox import Outgoing
 from pipeline.live.state import OpenChangelog
 from pipeline.wire.codec import decode_line_event, encode_event
 from pipeline.wire.dead_letter import DeadLetters
@@ -24,6 +33,26 @@ class RouteStage(FoldingStage[Router]):
         super().__init__("lines", "route-state", ("events", "dead-letters"), prefix, open_changelog, letters, health)
         self._policy = policy
         self._cached = cached
+        self._beats = RouteBeats()
+
+    def assigned(self, tps: set[TP], generation: int) -> None:
+        """As every folding stage; speak only of the partitions that are ours now."""
+        self._beats.own(tp.partition for tp in tps if tp.topic in self.sources)
+        super().assigned(tps, generation)
+
+    async def handle(self, batch: Batch) -> None:
+        """As every folding stage; then let the beat speak of it."""
+        held = self._held[batch.tp.partition]
+        await super().handle(batch)
+        if self._held.get(batch.tp.partition) is not held:  # it went to somebody else meanwhile
+            return
+        self._beats.routed(batch.tp.partition, held.fold.routed_to)
+        beat = self._beats.due()
+        if beat is not None:
+            assert self._outbox is not None
+            events = self._prefix + "events"
+            record = [Outgoing(None, encode_event(beat))]
+            await self._outbox.send({(events, partition): record for partition in range(self._outbox.partitions(events))})
 
     def new_fold(self) -> Router:
         """An empty router."""
@@ -34,11 +63,12 @@ class RouteStage(FoldingStage[Router]):
         if record.value is None:
             raise InvalidEvent("no_value", "a record of lines has a value")
         event = decode_line_event(record.value)
-        if event.line in held.quarantined:
+        line = "" if isinstance(event, Beat) else event.line
+        if line in held.quarantined and line:
             raise InvalidEvent("bug", "its line is set aside since a bug of ours")
         try:
             found = held.fold.fold(record.offset, event)
         except Exception as e:
-            raise guarded(event.line, e) from e
+            raise guarded(line, e) from e
         for addressed in found:
             effects.add("events", addressed.account_id.encode(), encode_event(addressed))

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.core.beats import BEAT_MS, BeatMaker
+from pipeline.core.beats import BEAT_MS, BeatMaker, for_lines, with_routed
 from pipeline.core.errors import InvalidEvent, Refusal
 from pipeline.core.events import FEEDS, AnyEvent, Feed, Ms
 from pipeline.core.outcome import Decision, Finding, Hold, HoldEnded, Late, Outcome
@@ -77,7 +77,7 @@ class Replay:
         self._feeds: tuple[Feed, ...] = tuple(feed for feed in FEEDS if feed not in self._without)
         self._counts: Counter[str] = Counter()  # records per feed
         self._others: Counter[str] = Counter()  # records of topics that are not read
-        self._beats = BeatMaker(dict.fromkeys(self._feeds, 1))
+        self._beats = BeatMaker(dict.fromkeys(self._feeds, 1), lines=1)
         self._arrivals: dict[Feed, Ms] = {}
         self._fresh: set[Feed] = set()  # feeds with an arrival since the last beat
         self._next_beat: Ms = 0
@@ -210,7 +210,9 @@ class Replay:
         beat = self._beats.due(at)
         self._next_beat = at + BEAT_MS
         if beat is not None:
-            self._fold(beat, None)
+            self._router.fold(self._lines, for_lines(beat))
+            self._lines += 1
+            self._fold(with_routed(beat, {0: self._router.routed_to}), None)
 
     def _let_time_go_on(self, now: Ms) -> None:
         """Beat on after the last record until the last challenge is settled (core.detector: validity, what follows, lateness, slack).

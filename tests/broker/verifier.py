@@ -14,13 +14,14 @@ In a test with a fault::
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
 import msgspec
 
 from pipeline.core.beats import ClockState
 from pipeline.core.events import (
+    LINES,
     AnyEvent,
     Beat,
     CallChanged,
@@ -98,13 +99,15 @@ def verify(
             where[feed] = run.ingested(feed, feed in suspended)
         run.nothing_invented("route" in stages)
         if beats:
-            run.beats_come_after()
+            run.beats_of_ingest_come_after()
         copies += run.copies_of_ingest()
         dues += run.due_from_ingest()
     if "route" in stages:
         where["lines"] = run.routed()
         rerouted = reroute(run.logs["lines"], run.refused("lines"), live.settings.policy())
         copies["events"] += assert_routed(rerouted, [(k.key, k.value) for k, e in run.events if isinstance(e, ROUTED)])
+        if beats:
+            run.beats_of_route_come_after(rerouted)
         dues += run.due_from_route(rerouted)
     if "detect" in stages:
         where["events"] = run.detected()
@@ -195,20 +198,21 @@ class _Run:
                 else:
                     assert route_ran, f"{topic} {kept.partition}/{kept.offset} came by a line, and route did not run"
 
-    def beats_come_after(self) -> None:
-        """A beat speaks of records that are in front of it: in each partition of ``events`` it stands behind what it says was read."""
-        heard: dict[tuple[int, str], list[tuple[int, int]]] = defaultdict(list)  # offset and mark, rising
-        for kept, event in self.events:
-            for key, mark in event.marks.items() if isinstance(event, Beat) else ():
-                found = heard[kept.partition, key]
-                if not found or mark.read_to > found[-1][1]:
-                    found.append((kept.offset, mark.read_to))
-        for feed, kept, first in self._first_written():
-            for offset, read_to in heard[first.partition, f"{feed}/{kept.partition}"]:
-                if read_to > kept.timestamp:
-                    behind = f"a beat at events {first.partition}/{offset} speaks of {feed} {kept.partition}/{kept.offset}"
-                    assert first.offset < offset, f"{behind}, which is at {first.offset}"
-                    break
+    def beats_of_ingest_come_after(self) -> None:
+        """A beat speaks of records that are in front of it: in each partition it stands behind what it says was read."""
+        for topic, log in (("events", self.events), ("lines", self.lines)):
+            heard = _heard(log)
+            for feed, kept, first in self._first_written(topic):
+                _assert_in_front(heard[first.partition, f"{feed}/{kept.partition}"], kept.timestamp, topic, first)
+
+    def beats_of_route_come_after(self, expected: Rerouted) -> None:
+        """In each partition of ``events`` a beat stands behind what it says has come through a partition of ``lines``."""
+        heard = _heard(self.events)
+        first = {(k.key, k.value): k for k in reversed(self.logs["events"])}
+        arrived = {(k.partition, k.offset): e.arrived_at for k, e in self.lines if e is not None}
+        for record, origin in zip(expected.records, expected.origins, strict=True):
+            found = first[record]
+            _assert_in_front(heard[found.partition, f"{LINES}/{origin[0]}"], arrived[origin], "events", found)
 
     def _first_written(self, topic: str = "events") -> Iterator[tuple[Feed, Kept, Kept]]:
         written = self._written()
@@ -247,6 +251,11 @@ class _Run:
             assert min(state[CLOCK].offset, clock.offset) >= kept.offset, f"lines {at} is beyond the durable clock"
             if at in letters:
                 where["dead letters"] += 1
+                continue
+            if isinstance(event, Beat):
+                assert clock.clock is not None, f"the beat at lines {at} is lost"
+                assert_in_clock(clock.clock, event, at)
+                where["clock"] += 1
                 continue
             assert isinstance(event, Event), f"lines {at} cannot be read and is in no dead letter"
             assert event.line in state, f"lines {at} is lost: no state of its line"
@@ -392,6 +401,24 @@ class _Run:
             end = max((k.offset + 1 for k in self.logs[topic] if k.partition == partition), default=0)
             durable = end if states is None else states[partition][CLOCK].offset + 1
             assert offset <= min(end, durable), f"{stage} committed {offset} of {topic}/{partition}: end {end}, durable {durable}"
+
+
+def _heard(log: Iterable[tuple[Kept, Event | Beat | None]]) -> dict[tuple[int, str], list[Place]]:
+    """Of each partition and mark: at which offsets it rose, and how far."""
+    heard: dict[tuple[int, str], list[Place]] = defaultdict(list)
+    for kept, event in log:
+        for key, mark in event.marks.items() if isinstance(event, Beat) else ():
+            found = heard[kept.partition, key]
+            if not found or mark.read_to > found[-1][1]:
+                found.append((kept.offset, mark.read_to))
+    return heard
+
+
+def _assert_in_front(heard: list[Place], arrived_at: int, topic: str, record: Kept) -> None:
+    for offset, read_to in heard:
+        if read_to > arrived_at:
+            assert record.offset < offset, f"a beat at {topic} {record.partition}/{offset} speaks of what is at {record.offset}"
+            break
 
 
 def _decoded(decode_one: "object", value: bytes | None) -> Event | Beat | None:
