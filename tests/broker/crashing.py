@@ -110,6 +110,7 @@ def _request(sent: bool) -> Wrap:
 
 POINTS: dict[str, Wrap] = {
     "after-outputs": _after(Effects, "send", lambda effects: effects.count > 0),  # before the changelog; in ingest: before the beats
+    "before-changelog": _before(OwnedState, "persist"),  # the outputs, if there were any, are durable
     "inside-changelog": _inside_changelog,
     "after-changelog": _after(OwnedState, "persist"),
     "before-settling": _before(BatchConsumer, "settle"),  # in ingest: after the beats
