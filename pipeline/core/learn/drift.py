@@ -21,14 +21,13 @@ class DriftSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     delta: float = 1e-5  # ADWIN: chance of a false alarm, per feature and test
     grace: int = 500  # examples before a change is looked for
-    alert_rate: float = 1e-3  # Page-Hinkley: a rise or fall of the rate by less than this is none
-    alerts: float = 8.0  # and this many alerts too many (or too few) in sum is one
+    alerts: float = 15.0  # Page-Hinkley: so many alerts too many, or too few, in sum; by chance once in tens of thousands of alerts
 
 
 class Drift(msgspec.Struct, frozen=True):
     """A change: of what (``score``, ``alert_rate``, ``feature:NAME``, ``missing:NAME``), which way, how much, and from what mean.
 
-    ``magnitude`` is the new mean minus the old one, in the unit watched: log-odds, alerts per example, the feature's own unit (after
+    ``magnitude`` is the recent mean minus the one before, in the unit watched: log-odds, alerts per example, the feature's own unit (after
     ln(1 + x) for one that spans orders of magnitude), or share.
     """
 
@@ -41,45 +40,62 @@ class Drift(msgspec.Struct, frozen=True):
     example: int  # the how-manieth example showed it
 
 
+RECENT = 0.05  # weight of the newest value in the recent mean: about the last 20
+
+
 class Means:
-    """ADWIN over one number: reports the mean it forgot and the mean it kept."""
+    """ADWIN over one number: reports the mean so far and the recent one when they differ for sure, then begins anew."""
 
     def __init__(self, settings: DriftSettings) -> None:
-        self._adwin = drift.ADWIN(delta=settings.delta, grace_period=settings.grace)
+        self._settings = settings
+        self._begin()
+
+    def _begin(self) -> None:
+        self._adwin = drift.ADWIN(delta=self._settings.delta, grace_period=self._settings.grace)
+        self._recent: float | None = None
 
     def update(self, value: float) -> tuple[float, float] | None:
         """Add a value; the mean before and after when it shows a change."""
-        width, total = self._adwin.width, self._adwin.total
+        before = self._adwin.estimation
+        self._recent = value if self._recent is None else self._recent + RECENT * (value - self._recent)
         self._adwin.update(value)
         if not self._adwin.drift_detected:
             return None
-        kept, kept_total = self._adwin.width, self._adwin.total
-        forgotten = width + 1 - kept
-        if forgotten <= 0:
-            return None
-        before, after = (total + value - kept_total) / forgotten, kept_total / kept
-        return (before, after) if before != after else None
+        after = self._recent
+        self._begin()
+        return before, after
 
 
 class Rate:
-    """Page-Hinkley over yes and no, both ways, with the rate since it last fired."""
+    """Page-Hinkley over yes and no: the rate is learned first, then a sum of too many or too few beyond half of it is a change."""
 
     def __init__(self, settings: DriftSettings) -> None:
-        self._watch = drift.PageHinkley(delta=settings.alert_rate, threshold=settings.alerts, min_instances=settings.grace, mode="both")
+        self._settings = settings
+        self._begin()
+
+    def _begin(self) -> None:
         self._yes = self._all = 0
-        self._recent: float | None = None
+        self._watch: drift.PageHinkley | None = None
+        self._recent = 0.0
 
     def update(self, yes: bool) -> tuple[float, float] | None:
         """Add an answer; the rate before and the recent one when it shows a change."""
+        grace = self._settings.grace
+        rate = self._yes / self._all if self._all else 0.0
+        self._recent += RECENT * (yes - self._recent)
         self._yes += yes
         self._all += 1
-        self._recent = float(yes) if self._recent is None else self._recent + 0.01 * (yes - self._recent)
+        if self._watch is None:
+            if self._all == grace:
+                tolerated = 0.5 * max(self._yes, 1) / grace
+                self._watch = drift.PageHinkley(delta=tolerated, threshold=self._settings.alerts, min_instances=grace, mode="both")
+            return None
         self._watch.update(float(yes))
         if not self._watch.drift_detected:
             return None
-        before, after = self._yes / self._all, self._recent
-        self._yes = self._all = 0
-        return (before, after) if before != after else None
+        after = self._recent
+        self._begin()
+        return rate, after
 
 
 class DriftWatch:

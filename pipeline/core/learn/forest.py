@@ -131,8 +131,7 @@ class Forest:
 
     def __init__(self, state: ForestState) -> None:
         """Raises ValueError when the state does not fit its own schema or settings."""
-        if len(state.members) != state.settings.trees:
-            raise ValueError(f"{len(state.members)} trees, not {state.settings.trees}")
+        check_trees(state)
         self.schema, self.settings = state.schema, state.settings
         self.encoder = Encoder(state.schema, state.spreads)
         self.chance = Chance(state.dice)
@@ -167,12 +166,18 @@ class Forest:
         return ForestScorer(self.state(to_learn=False))
 
 
+def check_trees(state: ForestState) -> None:
+    if len(state.members) != state.settings.trees:
+        raise ValueError(f"{len(state.members)} trees, not {state.settings.trees}")
+
+
 class ForestScorer:
     """The trees as nested tuples; scoring touches nothing else. Works from a state without the leaves' observations, too."""
 
     def __init__(self, state: ForestState) -> None:
         """Raises ValueError when the state does not fit its own schema or settings."""
         self.encoder = Encoder(state.schema, state.spreads)
+        check_trees(state)
         settings = state.settings
         start = START_LOG_ODDS + log(settings.balance)
         self._trees = [flatten(iter(m.tree.nodes), state.schema, settings.tree) if m.tree.nodes else (start, None) for m in state.members]

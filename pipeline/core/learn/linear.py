@@ -8,7 +8,7 @@ import msgspec
 
 from pipeline.core.learn.logistic import Logistic, LogisticSettings, LogisticState
 from pipeline.core.learn.prediction import Prediction, sigmoid
-from pipeline.core.learn.schema import CUT, OTHER, Encoder, FeatureValue, Field, Schema, Spread
+from pipeline.core.learn.schema import CUT, OTHER, Encoder, FeatureValue, Field, Schema, Spread, by_number
 
 START_LOG_ODDS = -6.9  # ln(1/1000), before anything was learned: the upper end of the priors in the field (one per OTP login, at most)
 
@@ -56,9 +56,10 @@ class LinearScorer:
     """
 
     def __init__(self, schema: Schema, spreads: tuple[Spread, ...], state: LogisticState) -> None:
+        """Raises ValueError when weights or spreads do not fit the schema."""
         self.bias = state.intercept - log(state.settings.balance)
         weights = dict(zip(schema.columns, state.weights, strict=True))
-        spread = dict(zip(schema.numbers, spreads, strict=False))
+        spread = by_number(schema, spreads)
         self._parts = tuple((f.name, part(f, weights, spread.get(f.name)), weights[f"{f.name}?"]) for f in schema.fields)
 
     def predict(self, features: Mapping[str, FeatureValue]) -> Prediction:

@@ -81,15 +81,20 @@ class Spread(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_like
     variance: Annotated[float, Meta(ge=0)]
 
 
+def by_number(schema: Schema, spreads: tuple[Spread, ...]) -> dict[str, Spread]:
+    """The spreads by name; none at all before anything was learned. Raises ValueError when they are not one for each number."""
+    if spreads and len(spreads) != len(schema.numbers):
+        raise ValueError("one spread for each number")
+    return dict(zip(schema.numbers, spreads, strict=False))
+
+
 class Encoder:
     """Features -> Row. Learns the mean and spread of the numbers that are there (River's StandardScaler)."""
 
     def __init__(self, schema: Schema, spreads: tuple[Spread, ...] = ()) -> None:
         """Raises ValueError when ``spreads`` does not fit the schema: one for each number, in its order, or none at all."""
-        if spreads and len(spreads) != len(schema.numbers):
-            raise ValueError("one spread for each number")
         self.schema = schema
-        seen = {name: s for name, s in zip(schema.numbers, spreads, strict=False) if s.count}
+        seen = {name: s for name, s in by_number(schema, spreads).items() if s.count}
         self.scaler = preprocessing.StandardScaler._from_state(
             counts={name: s.count for name, s in seen.items()},
             means={name: s.mean for name, s in seen.items()},
