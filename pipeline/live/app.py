@@ -154,9 +154,13 @@ def _run_stage(settings: Settings, name: str) -> None:
     worker.spinner = None  # it would write control characters to standard output
     try:
         worker.execute_from_commandline()
-    except SystemExit as e:
+    except BaseException as e:  # Faust ends in SystemExit, or in what its own agents died of on the way out
+        if runner.failure is not None:
+            raise runner.failure from None
+        if not isinstance(e, SystemExit):
+            raise
         if e.code:
-            raise (runner.failure or worker.crash_reason or e.__context__ or RuntimeError("Faust ended the worker and did not say why")) from None
+            raise (worker.crash_reason or e.__context__ or RuntimeError("Faust ended the worker and did not say why")) from None
 
 
 def run_worker(settings: Settings, stages: tuple[str, ...], with_parent: bool = False) -> int:

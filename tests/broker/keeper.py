@@ -3,13 +3,14 @@
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterable
 from types import TracebackType
 from typing import Any
 
-from tests.broker.harness import Deployment
+from tests.broker.harness import ROOT, Deployment
 
 PAUSE_S = 0.5  # between an end and the next start; a platform waits longer each time
 
@@ -68,3 +69,11 @@ def wait_until(true: Any, what: str, within_s: float = 90) -> None:
     while not true():
         assert time.monotonic() < deadline, f"{what} within {within_s} s"
         time.sleep(0.2)
+
+
+def launch(live: Deployment, stage: str, **settings: object) -> "subprocess.Popen[str]":
+    """Start a worker whose standard error is read by the test; the deployment does not watch over it."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("OFFHOOK_")} | live.environment
+    environment |= {f"OFFHOOK_{name.upper()}": str(value) for name, value in settings.items()}
+    command = [sys.executable, "-m", "pipeline", "worker", "--stages", stage]
+    return subprocess.Popen(command, env=environment, cwd=ROOT, start_new_session=True, stderr=subprocess.PIPE, text=True)

@@ -1,9 +1,6 @@
 """What if the way to the broker is bad? Cut, slow, silent and closed connections: nothing is lost, nothing is doubled, nothing hangs."""
 
-import os
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -15,8 +12,8 @@ from pipeline.exits import BROKERS
 from pipeline.live.outbox import Outgoing
 from pipeline.live.supervise import GRACE_S
 from pipeline.wire.log import LogRecord
-from tests.broker.harness import ROOT, Deployment
-from tests.broker.keeper import Keeper, wait_until
+from tests.broker.harness import Deployment
+from tests.broker.keeper import Keeper, launch, wait_until
 from tests.broker.proxy import FETCH, HEARTBEAT, JOIN, LIST_OFFSETS, METADATA, OFFSET_COMMIT, OFFSET_FETCH, PRODUCE, Proxy
 from tests.broker.verifier import Watch, verify
 
@@ -83,14 +80,6 @@ def test_a_worker_that_finds_no_broker_says_so_and_ends(way: Way, topic_prefix: 
         assert f"OFFHOOK_BROKERS={address}" in said.splitlines()[-2], said
         assert "Traceback" not in said
         assert len(said.splitlines()) < 60, "no wall of lines"
-
-
-def launch(live: Deployment, stage: str, **settings: object) -> "subprocess.Popen[str]":
-    """Start a worker whose standard error is read."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("OFFHOOK_")} | live.environment
-    environment |= {f"OFFHOOK_{name.upper()}": str(value) for name, value in settings.items()}
-    command = [sys.executable, "-m", "pipeline", "worker", "--stages", stage]
-    return subprocess.Popen(command, env=environment, cwd=ROOT, start_new_session=True, stderr=subprocess.PIPE, text=True)
 
 
 def test_a_worker_told_to_end_while_the_broker_is_silent_ends(way: Way, topic_prefix: str, recorded: list[Outgoing]) -> None:
