@@ -59,7 +59,15 @@ class Effects:
     def refuse_unsendable(self, letters: DeadLetters, batch: Batch, record: Record) -> None:
         """Add a dead letter of the record whose outputs had to be left out, and forget them. Its other outputs stand."""
         for excess in self.unsendable:
-            log.error("%s offset %d: an output is left out, its record is a dead letter: %s", batch.tp, record.offset, excess)
+            log.error(
+                "%s offset %d: an output is left out, its record is a dead letter: %s",
+                batch.tp,
+                record.offset,
+                excess,
+                extra={
+                    "action": "raise max.message.bytes of the topic named; what was left out is not sent later, the dead letter names its input"
+                },
+            )
             metrics.UNSENDABLE.inc()
         metrics.DEAD_LETTERS.labels(batch.tp.topic, "too_large").inc()
         self.refuse(letters, batch, record, "too_large", "; ".join(excess.short for excess in self.unsendable))
