@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from strategies import ACCOUNT, T0, lives
 
 from pipeline.core.beats import BeatMaker, with_routed
+from pipeline.core.detector import new_timeline
 from pipeline.core.events import (
     LINES,
     AccountEvent,
