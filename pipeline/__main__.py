@@ -3,11 +3,14 @@
 import click
 
 from pipeline.commands.audit import audit
+from pipeline.commands.evaluate import evaluate
 from pipeline.commands.inspect import policy, pseudonyms, schemas, settings
 from pipeline.commands.kafka import topics, worker
 from pipeline.commands.letters import dead_letters
 from pipeline.commands.logs import demo, replay, score, simulate
+from pipeline.commands.metrics import metrics
 from pipeline.commands.placebo import placebo
+from pipeline.commands.quarantine import quarantine
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -19,7 +22,8 @@ def main() -> None:
     """
 
 
-for command in (demo, simulate, replay, score, placebo, worker, audit, topics, dead_letters, pseudonyms, policy, settings, schemas):
+for command in (demo, simulate, replay, score, evaluate, placebo, worker, audit, topics, dead_letters, quarantine, metrics, pseudonyms, policy, settings,
+                schemas):  # fmt: skip
     main.add_command(command)
 
 if __name__ == "__main__":

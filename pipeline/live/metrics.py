@@ -5,7 +5,7 @@ Labels are topics, feeds, stages, rule ids and other closed lists: never an acco
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple, TypeVar, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, GCCollector, Histogram, PlatformCollector, ProcessCollector
 
@@ -73,7 +73,9 @@ DECISIONS = _declare(Counter, "offhook_decisions", "Decisions, by level and stag
 ALERTS = _declare(
     Counter, "offhook_alerts", "Alerts, by what became of the finding and the stage of the challenge", "alerts", ["activity", "stage"]
 )
-ALERT_RULES = _declare(Counter, "offhook_alert_rules", "New findings on which a rule holds", "findings", ["rule"])
+ALERT_RULES = _declare(
+    Counter, "offhook_alert_rules", "New findings on which a rule holds, by the stage of the challenge", "findings", ["rule", "stage"]
+)
 HOLDS = _declare(Counter, "offhook_holds", "Holds placed and ended", "holds", ["change"])
 ALERT_LATENCY = _declare(
     Histogram,
@@ -126,9 +128,12 @@ for _what in PARITY_WHAT:  # a series that begins with its first fault would sho
     PARITY_MISMATCHES.labels(_what)
 
 
+_FOLDED: Final = {kind: EVENTS_FOLDED.labels(str(kind.__struct_config__.tag)) for kind in get_args(AnyEvent)}
+
+
 def count_event(event: AnyEvent) -> None:
-    """Count an event that was folded."""
-    EVENTS_FOLDED.labels(str(type(event).__struct_config__.tag)).inc()
+    """Count an event that was folded: of all metrics the one that is set for each record, so its series are looked up once."""
+    _FOLDED[type(event)].inc()
 
 
 def count_outcomes(outcomes: Iterable[Outcome]) -> None:
@@ -141,7 +146,7 @@ def count_outcomes(outcomes: Iterable[Outcome]) -> None:
                 ALERTS.labels(outcome.activity, outcome.stage).inc()
                 if outcome.activity == "create":
                     for rule in outcome.rules:
-                        ALERT_RULES.labels(rule.uid).inc()
+                        ALERT_RULES.labels(rule.uid, outcome.stage).inc()
             case Hold():
                 HOLDS.labels("placed").inc()
             case HoldEnded():
@@ -154,3 +159,11 @@ def table() -> str:
     """Write the metrics as a Markdown table."""
     rows = [f"| `{m.name}` | {m.kind} | {m.unit} | {' '.join(f'`{x}`' for x in m.labels)} | {m.meaning} |" for m in METRICS.values()]
     return "\n".join(["| metric | kind | unit | labels | meaning |", "|---|---|---|---|---|", *rows])
+
+
+def reference() -> str:
+    """Write the reference that stands in deploy/metrics.md."""
+    return (
+        "# Metrics\n\nWhat a worker serves on `/metrics`, made by `offhook metrics --markdown` from `pipeline/live/metrics.py`. Those of"
+        " the process and\nof Python (`process_*`, `python_*`) come beside them. No label names a person.\n\n" + table()
+    )

@@ -63,8 +63,7 @@ class Parity:
         self._origin: dict[str, Ms] = {}  # of accounts in live's state: the oldest thing it remembers
         self._cut_until: Ms = 0  # of a log that is cut: accounts that appear before this may be older than it
         self._doubtful: set[str] = set()  # what differs of these may lie before the log
-        self._build_since: Ms = 0
-        self._outputs_since: Ms = 0
+        self._build_since, self._outputs_since = 0, 0  # ms, see begin_at
         self._told_until: Ms = -1  # outputs that speak of no later time may be of before the beginning
         self._clock: bytes | None = None
         self._bugs: set[int] = set()  # offsets that live has set aside
@@ -169,7 +168,7 @@ class Parity:
     # --- what the log says
 
     def event(self, offset: int, arrived: Ms, key: bytes | None, value: bytes | None) -> None:
-        """Fold a record of ``events``; ``arrived``: when it was appended. Cheap for accounts that are not in the sample."""
+        """Fold a record of ``events``, appended at ``arrived``. Cheap for accounts that are not in the sample."""
         self.folded = offset
         if value is None or (key is not None and not self._sampled(key)):
             return
@@ -197,10 +196,10 @@ class Parity:
             self._touched.add(entity)
 
     def _concerns(self, account: str, offset: int, arrived: Ms) -> bool:
-        if offset > self.durable:
-            self._recent[offset] = account
         if offset in self._bugs:
             self._skip(account, "bug")
+        if offset > self.durable:
+            self._recent[offset] = account
         if account in self.skipped or account in self._parted or not self._sampled(account.encode()):
             return False
         if account not in self._states:
@@ -246,7 +245,8 @@ class Parity:
                 self._skip(account, "cut")
                 continue
             found = self._compare_outputs(account) or self._compare_state(account)
-            if found is not None and self._cut and (account in self._doubtful or self._origin.get(account, self._cut_until) < self._cut_until):
+            older = account in self._doubtful or self._origin.get(account, self._cut_until) < self._cut_until
+            if found is not None and self._cut and older:
                 self._skip(account, "cut")
             elif found is not None:
                 mismatches.append(found)

@@ -17,7 +17,7 @@ from pipeline.live.changelog import CLOCK, Image, encode_key, encode_value
 from pipeline.live.outbox import Outgoing
 from pipeline.wire.log import LogRecord
 from tests.broker.harness import ROOT, Deployment
-from tests.broker.test_monitoring_live import ask, free_ports, samples, total, wait_until_ready
+from tests.broker.test_monitoring_live import ask, free_ports, samples, total, until, wait_until_ready
 
 pytestmark = pytest.mark.broker
 STAGES = ("ingest", "route", "detect")
@@ -41,13 +41,6 @@ def mismatches(port: int) -> dict[str, float]:
 
 def compared(port: int) -> float:
     return total(samples(port), "offhook_parity_checked_total", what="state")
-
-
-def until(true: Callable[[], object], what: Callable[[], object], within_s: float = 60) -> None:
-    deadline = time.monotonic() + within_s
-    while not true():
-        assert time.monotonic() < deadline, what()
-        time.sleep(0.2)
 
 
 def corrupt_state(live: Deployment) -> str:

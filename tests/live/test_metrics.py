@@ -1,5 +1,7 @@
 """Metrics: each is declared once, explained, and free of identifiers."""
 
+from pathlib import Path
+
 from prometheus_client import generate_latest
 
 from pipeline.core.outcome import Hold, HoldEnded, Late
@@ -21,6 +23,27 @@ def test_every_metric_is_served_and_in_the_table() -> None:
         assert f"| `{name}` |" in metrics.table()
         assert metric.meaning
         assert metric.unit
+
+
+def test_the_reference_is_what_the_code_says() -> None:
+    """Written by ``offhook metrics --markdown``."""
+    assert (Path(__file__).parents[2] / "deploy" / "metrics.md").read_text() == metrics.reference() + "\n", "offhook metrics --markdown"
+
+
+def test_what_an_operator_asks_for_is_there() -> None:
+    wanted = {
+        "rates": ("offhook_records_read_total", "offhook_events_folded_total"),
+        "lag and age": ("offhook_lag_records", "offhook_commit_age_seconds", "offhook_watermark_age_seconds"),
+        "times": ("offhook_fold_seconds", "offhook_produce_seconds", "offhook_loop_lag_seconds", "offhook_restore_seconds"),
+        "what could not be read": ("offhook_dead_letters_total", "offhook_late_events_total", "offhook_feed_suspended"),
+        "what was said": ("offhook_alerts_total", "offhook_alert_rules_total", "offhook_holds_total", "offhook_alert_latency_seconds"),
+        "state": ("offhook_state_entities", "offhook_state_bytes"),
+        "itself": ("offhook_build_info", "offhook_parity_mismatches_total", "offhook_parity_checked_total"),
+    }
+    assert {name for names in wanted.values() for name in names} <= metrics.METRICS.keys()
+    assert {"topic", "reason"} <= set(metrics.METRICS["offhook_dead_letters_total"].labels)
+    assert {"rule", "stage"} <= set(metrics.METRICS["offhook_alert_rules_total"].labels)
+    assert metrics.METRICS["offhook_watermark_age_seconds"].labels == ("feed",)
 
 
 def test_units_are_in_the_names() -> None:
