@@ -142,7 +142,10 @@ def _run_stage(settings: Settings, name: str) -> None:
         asyncio.run(run_audit(settings))
         return
     health = Health()
-    stage = make_stage(settings, name, {feed: topics[feed] for feed in FEEDS if feed in topics}, health)
+    feeds: dict[Feed, int] = {feed: topics[feed] for feed in FEEDS if feed in topics} if name == "ingest" else {}
+    for feed in feeds:
+        metrics.FEED_SUSPENDED.labels(feed).set(0)
+    stage = make_stage(settings, name, feeds, health)
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     app = make_app(settings, name)
