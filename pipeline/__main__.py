@@ -9,6 +9,7 @@ from pipeline.commands.kafka import topics, worker
 from pipeline.commands.letters import dead_letters
 from pipeline.commands.logs import demo, replay, score, simulate
 from pipeline.commands.metrics import metrics
+from pipeline.commands.model_benchmark import model_benchmark
 from pipeline.commands.placebo import placebo
 from pipeline.commands.quarantine import quarantine
 
@@ -22,7 +23,7 @@ def main() -> None:
     """
 
 
-for command in (demo, simulate, replay, score, evaluate, placebo, worker, audit, topics, dead_letters, quarantine, metrics, pseudonyms, policy, settings,
+for command in (demo, simulate, replay, score, evaluate, placebo, model_benchmark, worker, audit, topics, dead_letters, quarantine, metrics, pseudonyms, policy, settings,
                 schemas):  # fmt: skip
     main.add_command(command)
 

@@ -9,6 +9,7 @@ compromised when a day begins are left out of that day's figures.
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
+from time import perf_counter
 
 import msgspec
 
@@ -22,6 +23,7 @@ DAY_S = 86_400
 HOUR_S = 3_600
 PERIOD_DAYS = 7
 CARDS = 100  # looked at each day
+EVERY = 1000  # transactions between two signs of progress
 WINDOWS = (1, 7, 30)  # days, over which the table aggregates
 
 FLAGS = {"TX_DURING_WEEKEND": "weekend", "TX_DURING_NIGHT": "night"}
@@ -45,6 +47,15 @@ class Transaction(msgspec.Struct, frozen=True):
     card: int
     fraud: bool
     features: dict[str, FeatureValue]
+
+
+class Run(msgspec.Struct):
+    """The probability of each transaction that was scored, by its place in the table, and what it took (s; making scorers left out)."""
+
+    scores: dict[int, float] = {}
+    learned: int = 0
+    learn_s: float = 0.0
+    predict_s: float = 0.0
 
 
 class Figures(msgspec.Struct, frozen=True):
@@ -88,31 +99,34 @@ def scores_of(
     first_day: int,
     benign_share: float = 1.0,
     advance: Callable[[int], None] = lambda _: None,
-) -> dict[int, float]:
-    """Score every transaction from ``first_day`` on, in time order, learning each label when it arrives: place -> probability.
+) -> Run:
+    """Score every transaction from ``first_day`` on, in time order, learning each label when it arrives.
 
-    Of the benign ones the share ``benign_share`` is learned, at the weight of its inverse. ``advance`` is told how many were read.
+    Of the benign ones the share ``benign_share`` is learned, at the weight of its inverse. ``advance`` is told how many more were read.
     """
-    chance, hour = Chance(7), -1
+    run, dice, hour = Run(), Chance(7), -1
     waiting = iter(transactions)  # for their labels: all take equally long, so they arrive in the order of the transactions
     due = next(waiting, None)
     scorer = learner.scorer()
-    out = {}
     for place, now in enumerate(transactions):
+        began = perf_counter()
         while due is not None and due.time_s + delay_days * DAY_S <= now.time_s:
-            if due.fraud or benign_share >= 1.0:
-                learner.learn(due.features, due.fraud, 1.0)
-            elif chance.random() < benign_share:
-                learner.learn(due.features, False, 1.0 / benign_share)
+            if due.fraud or benign_share >= 1.0 or dice.random() < benign_share:
+                learner.learn(due.features, due.fraud, 1.0 if due.fraud else 1.0 / benign_share)
+                run.learned += 1
             due = next(waiting, None)
+        learned = perf_counter()
+        run.learn_s += learned - began
         if now.time_s >= first_day * DAY_S:
             if now.time_s // HOUR_S != hour:
                 hour, scorer = now.time_s // HOUR_S, learner.scorer()
-            out[place] = scorer.predict(now.features).probability
-        if place % 1000 == 0:
-            advance(place)
-    advance(len(transactions))
-    return out
+                learned = perf_counter()
+            run.scores[place] = scorer.predict(now.features).probability
+            run.predict_s += perf_counter() - learned
+        if place % EVERY == EVERY - 1:
+            advance(EVERY)
+    advance(len(transactions) % EVERY)
+    return run
 
 
 def figures(transactions: list[Transaction], scores: dict[int, float], days: range, delay_days: int) -> Figures:
