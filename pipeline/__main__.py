@@ -23,8 +23,10 @@ def main() -> None:
     """
 
 
-for command in (demo, simulate, replay, score, evaluate, placebo, model_benchmark, worker, audit, topics, dead_letters, quarantine, metrics, pseudonyms, policy, settings,
-                schemas):  # fmt: skip
+for command in (
+    demo, simulate, replay, score, evaluate, placebo, model_benchmark, worker, audit, topics, dead_letters, quarantine, metrics,
+    pseudonyms, policy, settings, schemas,
+):  # fmt: skip
     main.add_command(command)
 
 if __name__ == "__main__":
