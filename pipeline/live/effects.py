@@ -65,7 +65,7 @@ class Effects:
                 record.offset,
                 excess,
                 extra={
-                    "action": "raise max.message.bytes of the topic named; what was left out is not sent later, the dead letter names its input"
+                    "action": "raise max.message.bytes of the topic named; what was left out is not sent later"
                 },
             )
             metrics.UNSENDABLE.inc()
