@@ -1,5 +1,6 @@
 """Does the audit find what differs, and nothing else? On a real broker: a run with kills, and what is written wrong while it looks."""
 
+import asyncio
 import json
 import os
 import subprocess
@@ -11,6 +12,9 @@ from typing import Any
 
 import msgspec
 import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.records_to_delete import RecordsToDelete
 
 from pipeline.core.timeline import decode, encode
 from pipeline.live.changelog import CLOCK, Image, encode_key, encode_value
@@ -73,13 +77,17 @@ def test_the_worker_finds_what_is_written_wrong_while_detect_is_killed(
     deploy: Callable[..., Deployment], recorded: list[Outgoing], tmp_path: Path
 ) -> None:
     live = deploy(audit_share="1.0")
-    (port,) = free_ports(1)
+    policy = tmp_path / "policy.toml"
+    policy.write_text("[thresholds]\nwatch = 0.04\n")
+    port, elsewhere = free_ports(2)
     half = len(recorded) // 2
     live.append("events", recorded[:half])
     detect = live.start("detect")
     live.settled(("detect",))
     auditor = live.start("audit", http_port=port)
+    stranger = live.start("audit", http_port=elsewhere, policy_file=policy)
     wait_until_ready(port, within_s=60)
+    wait_until_ready(elsewhere, within_s=60)
     for part in (recorded[half:-200], recorded[-200:]):
         live.append("events", part)
         detect.kill()
@@ -88,6 +96,10 @@ def test_the_worker_finds_what_is_written_wrong_while_detect_is_killed(
     live.settled(("detect",))
     until(lambda: total(samples(port), "offhook_lag_records", stage="audit") == 0 and compared(port) > 50, lambda: samples(port))
     assert mismatches(port) == {"state": 0, "decisions": 0, "alerts": 0}
+    until(lambda: total(samples(elsewhere), "offhook_audit_blind") == 1, lambda: samples(elsewhere))
+    assert mismatches(elsewhere) == {"state": 0, "decisions": 0, "alerts": 0}, "two builds may differ and both be right"
+    assert total(samples(port), "offhook_audit_blind") == 0
+    assert live.stop(stranger) == 0
     code, said = audit(live)
     assert (code, said["mismatches"], said["skipped"]) == (0, [], {})
     assert said["compared"] == said["checked"]["state"] == len({kept.key for kept in live.read("events") if kept.key is not None})
@@ -106,13 +118,41 @@ def test_the_worker_finds_what_is_written_wrong_while_detect_is_killed(
     }
     code, said = audit(live)
     assert (code, {m["account_id"] for m in said["mismatches"]}) == (1, {""}), "accounts are named only when asked for"
-    policy = tmp_path / "policy.toml"
-    policy.write_text("[thresholds]\nwatch = 0.04\n")
     code, said = audit(live, OFFHOOK_POLICY_FILE=str(policy))
     assert (code, said["mismatches"], set(said["skipped"])) == (0, [], {"other_build"}), "two builds may differ and both be right"
 
     assert live.stop(auditor) == 0
     assert live.stop(detect) == 0
+
+
+def test_of_a_log_that_retention_has_cut_no_account_is_called_wrong(deploy: Callable[..., Deployment], recorded: list[Outgoing]) -> None:
+    live = deploy()
+    live.append("events", recorded)
+    detect = live.start("detect")
+    live.settled(("detect",))
+    assert live.stop(detect) == 0
+    asyncio.run(delete_first_third(live))
+    code, said = audit(live)
+    assert (code, said["mismatches"]) == (0, [])
+    assert set(said["skipped"]) == {"cut"}
+    assert audit(live, accounts="20%")[1]["accounts"] < said["accounts"]
+
+
+async def delete_first_third(live: Deployment) -> None:
+    """Do to ``events`` what retention does in time."""
+    places = [TopicPartition(live.prefix + "events", p) for p in range(live.partitions)]
+    consumer = AIOKafkaConsumer(bootstrap_servers=live.bootstrap)
+    await consumer.start()
+    try:
+        ends = await consumer.end_offsets(places)
+    finally:
+        await consumer.stop()
+    admin = AIOKafkaAdminClient(bootstrap_servers=live.bootstrap)
+    await admin.start()
+    try:
+        await admin.delete_records({tp: RecordsToDelete(before_offset=end // 3) for tp, end in ends.items()})
+    finally:
+        await admin.close()
 
 
 @pytest.mark.soak
