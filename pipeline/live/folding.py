@@ -200,7 +200,10 @@ class FoldingStage(ABC, Generic[F]):
                     held.quarantined.add(e.entity)
                     metrics.QUARANTINED.inc()
                     metrics.DEAD_LETTERS.labels(batch.tp.topic, "bug").inc()
-                    log.error("%s: a bug of ours at %s offset %d, its entity is set aside: %s", self.name, batch.tp, record.offset, e)
+                    log.error(
+                        "%s: a bug of ours at %s offset %d, its entity is set aside: %s", self.name, batch.tp, record.offset, e,
+                        extra={"action": "report the place named; its events are in the dead letters with reason bug"},
+                    )  # fmt: skip
                     effects.refuse(self._letters, batch, record, "bug", str(e))
                 if effects.unsendable:
                     effects.refuse_unsendable(self._letters, batch, record)

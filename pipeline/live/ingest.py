@@ -101,7 +101,10 @@ class IngestStage:
                 metrics.DEAD_LETTERS.labels(batch.tp.topic, e.reason).inc()
                 effects.refuse(self._letters, batch, record, e.reason, e.detail)
             except Exception as e:  # a bug of ours: this record is set aside, the next one is read
-                log.error("ingest: a bug of ours at %s offset %d: %s", batch.tp, record.offset, type(e).__name__)
+                log.error(
+                    "ingest: a bug of ours at %s offset %d: %s", batch.tp, record.offset, type(e).__name__,
+                    extra={"action": "report the place named: the record is in the dead letters with reason bug, the others are read"},
+                )  # fmt: skip
                 refused.append(number)
                 metrics.DEAD_LETTERS.labels(batch.tp.topic, "bug").inc()
                 effects.refuse(self._letters, batch, record, "bug", type(e).__name__)
@@ -119,7 +122,10 @@ class IngestStage:
         await self._beat()
 
     def _suspend(self, feed: Feed, batch: Batch) -> None:
-        log.error("ingest: %s is suspended, too much of it cannot be read: %s from offset %d on", feed, batch.tp, batch.first)
+        log.error(
+            "ingest: %s is suspended, too much of it cannot be read: %s from offset %d on", feed, batch.tp, batch.first,
+            extra={"action": "see what cannot be read with `offhook dead-letters show`, and call the team that produces the feed"},
+        )  # fmt: skip
         self.admission.close(batch.tp.topic)
         self._beats.suspend(feed)
         self._health.suspended(feed)

@@ -15,6 +15,7 @@ from mode import Service
 
 from pipeline.live import metrics
 from pipeline.live.batch import Batch
+from pipeline.live.failure import exit_of
 from pipeline.live.health import Health
 from pipeline.live.outbox import Outbox
 from pipeline.live.stage import ReadAgain, Stage
@@ -116,7 +117,7 @@ class Runner(Service):  # type: ignore[misc]  # mode carries no types that mypy 
             consumer.drop(message)
 
     async def _read_again(self, message: ConsumerMessage, offset: int) -> None:
-        log.warning("%s: reading %s again from offset %d", self.stage.name, message.value.tp, offset)
+        log.info("%s: reading %s again from offset %d", self.stage.name, message.value.tp, offset)
         try:
             await self.app.consumer.give_back(message, offset)
         except Exception as e:
@@ -141,7 +142,9 @@ class Runner(Service):  # type: ignore[misc]  # mode carries no types that mypy 
         """End the worker. What is in hand is not committed."""
         if self.failure is None:
             self.failure = error
-            log.error("%s: ending the worker: %s: %s", self.stage.name, type(error).__name__, error)
+            log.error(
+                "%s: ending the worker: %s: %s", self.stage.name, type(error).__name__, error, extra={"action": exit_of(error).action}
+            )  # fmt: skip
             await self.app.crash(error)
 
     async def _tick(self) -> None:

@@ -106,7 +106,7 @@ class OwnedState:
         await self._apply(image.kept)
         epoch = max(generation, image.top + 1)
         while not await self._try_claim(epoch, image.kept):
-            log.warning("%s-%d: others wrote during the claim of epoch %d, reading on", self._changelog, self._partition, epoch)
+            log.info("%s-%d: others wrote during the claim of epoch %d, reading on", self._changelog, self._partition, epoch)
             before = dict(image.kept)
             self._position = await reader.read(self._position, image.take)
             await self._apply({e: k for e, k in image.kept.items() if before.get(e) is not k})
