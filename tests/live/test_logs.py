@@ -1,9 +1,11 @@
 """Logs: one object per line, and a number of a person does not pass."""
 
+import ast
 import io
 import logging
 import logging.config
 from collections.abc import Iterator
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -60,6 +62,48 @@ def test_numbers_do_not_pass(logger: logging.Logger, formatter: logging.Formatte
     assert "[number]" in said
     assert "offset 123456789" in said
     assert "ValueError" in said
+
+
+def test_what_to_do_is_a_field_and_stands_in_the_text(logger: logging.Logger) -> None:
+    for formatter in (JsonLines(), TextLines()):
+        stream = written(logger, formatter)
+        logger.warning("too much of %s cannot be read", "logins", extra={"action": f"call {NUMBER}"})
+        said = stream.getvalue()
+        assert "call [number]" in said
+        if isinstance(formatter, JsonLines):
+            assert msgspec.json.decode(said)["action"] == "call [number]"
+
+
+PIPELINE = Path(__file__).parents[2] / "pipeline"
+WARNINGS = {"warning", "error", "exception", "critical"}
+
+
+def calls() -> list[tuple[str, ast.Call]]:
+    """Every call of our code that logs that something is wrong, and where."""
+    found = []
+    for file in sorted(PIPELINE.rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in WARNINGS):
+                continue
+            if isinstance(node.func.value, ast.Name) and node.func.value.id in ("log", "logger", "logging"):
+                found.append((f"{file.relative_to(PIPELINE)}:{node.lineno}", node))
+    return found
+
+
+def test_there_are_such_calls() -> None:
+    assert len(calls()) >= 8
+
+
+@pytest.mark.parametrize(("where", "call"), calls(), ids=[where for where, _ in calls()])
+def test_what_warns_says_what_to_do(where: str, call: ast.Call) -> None:
+    extra = next((k.value for k in call.keywords if k.arg == "extra"), None)
+    assert isinstance(extra, ast.Dict), f"{where}: no extra"
+    values = {k.value: v for k, v in zip(extra.keys, extra.values, strict=True) if isinstance(k, ast.Constant)}
+    action = values.get("action")
+    assert action is not None, f"{where}: no action"
+    if isinstance(action, ast.Constant):
+        assert isinstance(action.value, str)
+        assert len(action.value.split()) >= 4, f"{where}: {action.value!r} says too little"
 
 
 def test_configuration_is_one_that_logging_takes() -> None:
