@@ -28,10 +28,15 @@ BROKERS: Final = Exit(
 )
 STATE: Final = Exit(
     4,
-    "the kept state cannot be used: of a newer version, or not of these topics",
+    "the kept state cannot be used: of a newer version, damaged, missing, or not of these topics",
     "run the version that wrote it, or rebuild the state from `events` as deploy/README.md says; a restart alone changes nothing",
 )
-EXITS: Final = (TOLD, FAILED, SETTINGS, BROKERS, STATE)
+DISK: Final = Exit(
+    5,
+    "the store on disk cannot be written or read",
+    "make room in OFFHOOK_DATA_DIR or mend the disk, then start it again: it makes the store anew from the changelog and nothing is lost",
+)
+EXITS: Final = (TOLD, FAILED, SETTINGS, BROKERS, STATE, DISK)
 
 
 def lines() -> list[str]:

@@ -94,11 +94,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = 15
     http_host: Annotated[str, Meta(description="address the health and metrics listener binds to")] = "127.0.0.1"
     http_port: Annotated[Port, Meta(description="port of the health and metrics listener; 0: any free one")] = 9464
-    cached_accounts: Annotated[int, Meta(ge=1, le=100_000_000, description="decoded accounts kept per partition, for speed")] = 50_000
+    cached_accounts: Annotated[int, Meta(ge=1, le=100_000_000, description="decoded accounts kept per process, for speed")] = 30_000
+    store: Annotated[Literal["memory", "disk"], Meta(description="where accounts are kept that are not in use")] = "memory"
+    start_without_state: Annotated[
+        bool, Meta(description="start although the state of what was read is gone; every account begins anew")
+    ] = False
     fetch_bytes: Annotated[int, Meta(ge=65_536, le=1 << 30, description="most bytes fetched per partition at once")] = 1 << 20
     batch_records: Annotated[int, Meta(ge=1, le=1_000_000, description="most records of a partition handled as one batch")] = 5_000
     record_bytes: Annotated[int, Meta(ge=1024, le=1 << 26, description="a larger input record is a dead letter")] = 1 << 20
-    data_dir: Annotated[str, Meta(description="directory a worker may write to; empty: a temporary one")] = ""
+    data_dir: Annotated[str, Meta(description="directory for the store on disk; empty: the system's temporary one")] = ""
     audit_share: Annotated[float, Meta(gt=0, le=1, description="share of the accounts that a worker of the stage audit folds again")] = 0.01
     log_level: Annotated[Literal["debug", "info", "warning", "error"], Meta(description="least level that is logged")] = "info"
     json_logs: Annotated[bool, Meta(description="log one JSON object per line; false: text for people")] = True

@@ -32,7 +32,7 @@ from pipeline.core.outcome import HoldEnded, Late, Outcome
 from pipeline.core.policy import Policy
 from pipeline.core.profile import DAY_MS, Profile, copied, seal, teach, with_line_change, with_link
 from pipeline.core.tell import Voice, disposed, finding_of, hold_of, names
-from pipeline.core.timeline import RecentEvent, Settled, Timeline, Track, encode, inserted
+from pipeline.core.timeline import RecentEvent, Settled, Timeline, Track, inserted, plain
 
 VERSION = installed_version("offhook")
 _event_id = attrgetter("event_id")
@@ -111,7 +111,7 @@ class Detector:
         """A redelivery, or another content under the same id, which is counted. What arrived first stands, also when it is read last."""
         if replace(known, arrived_at=event.arrived_at) != event:
             t.conflicts += 1
-        if (event.arrived_at, encode(event)) >= (known.arrived_at, encode(known)):
+        if (event.arrived_at, plain(event)) >= (known.arrived_at, plain(known)):
             return False
         t.recent = tuple(e for e in t.recent if e is not known)
         return True

@@ -3,7 +3,7 @@
 A driver calls ``fold`` for each record, sends the outcomes, then persists ``changes()`` and, once those are durable, ``clock()``.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Set
 from heapq import heappop, heappush
 
 import msgspec
@@ -14,29 +14,32 @@ from pipeline.core.detector import Detector, new_timeline
 from pipeline.core.events import AnyEvent, Beat, Ms
 from pipeline.core.outcome import Outcome
 from pipeline.core.policy import Policy
-from pipeline.core.store import Store
+from pipeline.core.store import Encoded, InMemory, Store
 from pipeline.core.timeline import Timeline
 
 
 class Partition:
     """Fold the events of one partition in offset order. Owns no I/O: drivers carry bytes in and out."""
 
-    def __init__(self, policy: Policy, cached: int = 50_000) -> None:
-        """``cached``: how many decoded timelines are kept beside the encoded ones (speed, never a decision)."""
+    def __init__(self, policy: Policy, cached: int = 30_000, encoded: Callable[[], Encoded] = InMemory) -> None:
+        """``cached``: how many decoded timelines are kept beside the encoded ones; ``encoded``: where those are. Never a decision."""
         self._policy = policy
         self.detector = Detector(policy)
-        self._accounts: Store[Timeline] = Store(timeline_module.encode, timeline_module.decode, cached)
+        self._accounts: Store[Timeline] = Store(timeline_module.encode, timeline_module.decode, cached, encoded)
         self._clock = Clock(policy)
         self._settled = -1  # all records up to here are durable: skipped wholesale
         self._offset = -1
         self.tripped: list[tuple[str, Exception]] = []  # accounts whose deadline tripped a bug of ours; the driver takes them out
+        self.aside: Set[str] = frozenset()  # accounts that are not folded until somebody has looked: their deadlines wait too
         self._heap: list[tuple[Ms, str]] = []  # deadlines; entries that no longer hold are skipped when they come up
+        self._before: dict[str, Timeline | None] = {}  # what the last record has changed, as it was
 
     def fold(self, offset: int, event: AnyEvent) -> list[Outcome]:
         """Fold one record. A record whose offset this account (or the whole partition) has already folded yields nothing."""
         if offset <= self._settled:
             return []
         self._offset = offset
+        self._before = {}
         if type(event) is Beat:
             return self._beat(offset, event)
         assert not isinstance(event, Beat)
@@ -47,6 +50,7 @@ class Partition:
         elif timeline.offset >= offset:
             return []
         new, outcomes = self.detector.step(timeline, event)
+        self._before[account] = timeline if timeline.offset >= 0 else None
         self._put(offset, timeline.deadline, new)
         return outcomes
 
@@ -60,7 +64,7 @@ class Partition:
         while heap and heap[0][0] <= now:
             due, account = heappop(heap)
             timeline = self._accounts.get(account)
-            if timeline is None or timeline.deadline != due:
+            if timeline is None or timeline.deadline != due or account in self.aside:
                 continue
             if timeline.offset >= offset:
                 ahead.append((due, account))
@@ -70,6 +74,7 @@ class Partition:
             except Exception as e:  # a bug of ours: this account stays as it was, the others go on
                 self.tripped.append((account, e))
                 continue
+            self._before[account] = timeline
             self._put(offset, None, new)
             outcomes += said
         for entry in ahead:
@@ -82,6 +87,16 @@ class Partition:
         if timeline.deadline is not None and timeline.deadline != deadline_before:
             heappush(self._heap, (timeline.deadline, timeline.account_id))
 
+    def undo(self, account_id: str) -> None:
+        """Take back what the last record has changed in an account, where what it led to cannot be said: the account stays as it was."""
+        if account_id not in self._before:
+            return
+        before = self._before.pop(account_id)
+        if before is None:
+            self._accounts.remove(account_id)
+        else:
+            self._accounts.put(account_id, before)
+
     def changes(self) -> dict[str, bytes]:
         """Encoded state of every account that changed since the last call, and forget that they changed."""
         return self._accounts.changes()
@@ -89,7 +104,7 @@ class Partition:
     def clock(self) -> bytes:
         """Encoded partition state (offset, watermarks). Valid to persist only after all ``changes()`` up to here are durable."""
         self._clock.state.offset = self._offset
-        return timeline_module.encode(self._clock.state)
+        return timeline_module.plain(self._clock.state)
 
     def restore(self, account_id: str, state: bytes) -> None:
         """Take an account's state back. Raises UnsupportedState for a version newer than this code."""
@@ -97,6 +112,18 @@ class Partition:
         self._accounts.restore(account_id, state)
         if head.deadline is not None:
             heappush(self._heap, (head.deadline, account_id))
+
+    def forget(self, account_id: str) -> None:
+        """Forget an account: its state was taken away."""
+        self._accounts.remove(account_id)
+
+    def encoded(self, account_id: str) -> bytes | None:
+        """Encoded state of an account; None of one that is not known."""
+        return self._accounts.encoded(account_id)
+
+    def resize(self, cached: int) -> None:
+        """Keep at most so many decoded timelines from now on."""
+        self._accounts.cached = cached
 
     def restore_clock(self, state: bytes) -> None:
         """Take the partition's state back."""

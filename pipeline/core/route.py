@@ -5,7 +5,7 @@ delivered when the link appears) and the last line change of each kind. What it 
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 import msgspec
@@ -26,7 +26,7 @@ from pipeline.core.events import (
     TelephonyEvent,
 )
 from pipeline.core.policy import Policy
-from pipeline.core.store import Store
+from pipeline.core.store import Encoded, InMemory, Store
 
 STATE_VERSION = 1
 DAY_MS = 86_400_000
@@ -72,23 +72,41 @@ class RouterState(msgspec.Struct, array_like=True, gc=False):
     clock: ClockState | None = None
 
 
+class _Head(msgspec.Struct, array_like=True, gc=False):
+    """The beginning of an encoded LineState of any version."""
+
+    version: int
+
+
 _decode_line = msgspec.msgpack.Decoder(LineState).decode
+_decode_head = msgspec.msgpack.Decoder(_Head).decode
 _encode = msgspec.msgpack.Encoder().encode
 
 
+def _check(raw: bytes) -> None:
+    try:
+        version = _decode_head(raw).version
+    except msgspec.DecodeError as e:
+        raise UnsupportedState(f"what is kept of a line is not its state: {e}") from None
+    if version > STATE_VERSION:
+        raise UnsupportedState(f"route state version {version}; this code reads up to {STATE_VERSION}: upgrade the worker")
+
+
 def _read_line(raw: bytes) -> LineState:
-    state = _decode_line(raw)
-    if state.version > STATE_VERSION:
-        raise UnsupportedState(f"route state version {state.version}; this code reads up to {STATE_VERSION}: upgrade the worker")
-    return state
+    _check(raw)
+    try:
+        return _decode_line(raw)
+    except msgspec.DecodeError as e:
+        raise UnsupportedState(f"route state is damaged: {type(e).__name__}") from None
 
 
 class Router:
     """Fold the records of one ``lines`` partition: learn links, address telephony to accounts. Same protocol as Partition."""
 
-    def __init__(self, policy: Policy, cached: int = 50_000) -> None:
+    def __init__(self, policy: Policy, cached: int = 30_000, encoded: Callable[[], Encoded] = InMemory) -> None:
+        """``cached``: how many decoded lines are kept beside the encoded ones; ``encoded``: where those are."""
         self._policy = policy
-        self._lines: Store[LineState] = Store(_encode, _read_line, cached)
+        self._lines: Store[LineState] = Store(_encode, _read_line, cached, encoded)
         self._clock = Clock(policy)
         self._offset = -1
         self._settled = -1
@@ -182,8 +200,21 @@ class Router:
         return _encode(RouterState(self._offset, self._clock.state))
 
     def restore(self, line: str, state: bytes) -> None:
-        """Take a line's state back."""
+        """Take a line's state back. Raises UnsupportedState for a version newer than this code."""
+        _check(state)
         self._lines.restore(line, state)
+
+    def forget(self, line: str) -> None:
+        """Forget a line: its state was taken away."""
+        self._lines.remove(line)
+
+    def encoded(self, line: str) -> bytes | None:
+        """Encoded state of a line; None of one that is not known."""
+        return self._lines.encoded(line)
+
+    def resize(self, cached: int) -> None:
+        """Keep at most so many decoded lines from now on."""
+        self._lines.cached = cached
 
     def restore_clock(self, state: bytes) -> None:
         """Take the partition's state back."""

@@ -1,8 +1,14 @@
-"""What is kept of one account? The sealed profile, the set of recent events, and what was said about each open challenge."""
+"""What is kept of one account? The sealed profile, the set of recent events, and what was said about each open challenge.
+
+Written down it is packed: its head (version, offset, deadline) as it is, so that a restore reads no more, and behind it the whole
+compressed with the words of ``state_words``, to less than half. State of an earlier version is read, and is of this one when it is
+written next; state of a later version is refused.
+"""
 
 from bisect import bisect_left
 
 import msgspec
+import zstandard
 
 from pipeline.core.errors import UnsupportedState
 from pipeline.core.events import (
@@ -17,8 +23,10 @@ from pipeline.core.events import (
 )
 from pipeline.core.outcome import Finding, Level
 from pipeline.core.profile import Profile
+from pipeline.core.state_words import WORDS
 
-STATE_VERSION = 1
+STATE_VERSION = 2  # 1: not packed; 2: packed
+_LEVEL = -1  # of zstd: half the time of level 1 for 3 % more bytes, measured on simulated accounts
 RecentEvent = LoggedIn | OtpDispatched | CallChanged | LineAsked | MessageSeen | OtpEntered | AccountChanged
 
 
@@ -78,33 +86,57 @@ class Timeline(msgspec.Struct, array_like=True, gc=False):
 
 
 class Head(msgspec.Struct, array_like=True, gc=False):
-    """The beginning of an encoded Timeline, read alone when state is restored."""
+    """The beginning of an encoded Timeline of any version, read alone when state is restored."""
 
     version: int
     offset: int
     deadline: Ms | None
 
 
+class _Packed(msgspec.Struct, array_like=True, gc=False):
+    """A Timeline as version 2 writes it down."""
+
+    version: int
+    offset: int
+    deadline: Ms | None
+    body: bytes
+
+
+plain = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Timeline).decode
+_decode_packed = msgspec.msgpack.Decoder(_Packed).decode
 _decode_head = msgspec.msgpack.Decoder(Head).decode
-encode = msgspec.msgpack.Encoder().encode
+_words = zstandard.ZstdCompressionDict(WORDS, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
+_words.precompute_compress(level=_LEVEL)
+_compress = zstandard.ZstdCompressor(level=_LEVEL, dict_data=_words, write_checksum=True, write_dict_id=False).compress
+_decompress = zstandard.ZstdDecompressor(dict_data=_words).decompress
+
+
+def encode(timeline: Timeline) -> bytes:
+    """Write a Timeline down, packed."""
+    return plain(_Packed(STATE_VERSION, timeline.offset, timeline.deadline, _compress(plain(timeline))))
 
 
 def read_head(raw: bytes) -> Head:
-    """Read version, offset and deadline. Raises UnsupportedState for a version newer than this code."""
-    head = _decode_head(raw)
+    """Read version, offset and deadline. Raises UnsupportedState for a version newer than this code, and for what is no state."""
+    try:
+        head = _decode_head(raw)
+    except msgspec.DecodeError as e:
+        raise UnsupportedState(f"what is kept of an account is not its state: {e}") from None
     if head.version > STATE_VERSION:
         raise UnsupportedState(f"account state version {head.version}; this code reads up to {STATE_VERSION}: upgrade the worker")
     return head
 
 
 def decode(raw: bytes) -> Timeline:
-    """Read an encoded Timeline. Raises UnsupportedState for a version newer than this code."""
+    """Read an encoded Timeline of this version or an earlier one. Raises UnsupportedState for a newer one, and for a damaged one."""
+    head = read_head(raw)
     try:
-        return _decode(raw)
-    except msgspec.ValidationError:
-        read_head(raw)
-        raise
+        timeline = _decode(raw if head.version == 1 else _decompress(_decode_packed(raw).body))
+    except (msgspec.DecodeError, zstandard.ZstdError) as e:
+        raise UnsupportedState(f"account state of version {head.version} is damaged: {type(e).__name__}") from None
+    timeline.version = STATE_VERSION
+    return timeline
 
 
 def order(event: RecentEvent) -> tuple[Ms, str]:

@@ -27,14 +27,32 @@ class Alignment:
         self._last: dict[TP, Ms] = {}  # arrival of the last record handed out
         self._quiet_since: dict[TP, float] = {}
         self._closed: set[str] = set()
+        self._probed: dict[str, int] = {}  # closed topics that are read a little all the same: how many records are left
 
     def close(self, topic: str) -> None:
         """Read nothing more from a topic: its feed is suspended."""
         self._closed.add(topic)
 
-    def closed(self, tp: TP) -> bool:
-        """Is the partition's feed suspended?"""
+    def open(self, topic: str) -> None:
+        """Read a topic again."""
+        self._closed.discard(topic)
+        self._probed.pop(topic, None)
+
+    def probe(self, topic: str, records: int) -> None:
+        """Read so many records of a closed topic, beside the others: they do not wait for it."""
+        self._probed[topic] = records
+
+    def spent(self, topic: str) -> bool:
+        """Has a probe handed out all it may?"""
+        return topic not in self._probed
+
+    def suspended(self, tp: TP) -> bool:
+        """Is the partition's feed suspended, be it probed or not?"""
         return tp.topic in self._closed
+
+    def closed(self, tp: TP) -> bool:
+        """Must the partition not be read now?"""
+        return tp.topic in self._closed and tp.topic not in self._probed
 
     def keep(self, tps: Collection[TP]) -> None:
         """Forget all other partitions: they are no longer ours."""
@@ -49,11 +67,11 @@ class Alignment:
     def admit(self, waiting: Mapping[TP, Sequence[Record]], behind: Collection[TP]) -> dict[TP, int]:
         """How many records of each waiting partition may be handed out now."""
         self._watch(waiting, behind)
+        admitted = self._probes(waiting)
         floor = self._floor(waiting, (tp for tp in behind if tp.topic not in self._closed and not self.stalled(tp)))
         if floor is None:
-            return {}
+            return admitted
         limit = floor + AHEAD_MS
-        admitted: dict[TP, int] = {}
         for tp, records in waiting.items():
             if tp.topic in self._closed:
                 continue
@@ -61,6 +79,18 @@ class Alignment:
             count = len(records) if last <= limit else bisect_right(records, limit, key=_timestamp)
             if count:
                 admitted[tp] = count
+                self._last[tp] = max(records[count - 1].timestamp, self._last.get(tp, 0))
+        return admitted
+
+    def _probes(self, waiting: Mapping[TP, Sequence[Record]]) -> dict[TP, int]:
+        admitted: dict[TP, int] = {}
+        for tp, records in waiting.items():
+            left = self._probed.get(tp.topic, 0)
+            if left:
+                count = admitted[tp] = min(left, len(records))
+                self._probed[tp.topic] = left - count
+                if left == count:
+                    del self._probed[tp.topic]
                 self._last[tp] = max(records[count - 1].timestamp, self._last.get(tp, 0))
         return admitted
 

@@ -7,6 +7,7 @@ is one group and wants a process for itself: ``offhook worker`` with several sta
 import asyncio
 import logging
 import ssl
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -22,8 +23,10 @@ from pipeline.live.audit_worker import STAGE as AUDIT
 from pipeline.live.audit_worker import run_audit
 from pipeline.live.changelog import ChangelogReader
 from pipeline.live.detect import DetectStage
+from pipeline.live.disk_store import on_disk
 from pipeline.live.failure import exit_of
 from pipeline.live.farewell import end_within
+from pipeline.live.folding import Place, in_memory
 from pipeline.live.health import Health, Listener
 from pipeline.live.ingest import IngestStage
 from pipeline.live.mismatch import build_of
@@ -102,10 +105,11 @@ def _credentials(settings: Settings) -> Any:
     return credentials
 
 
-def make_stage(settings: Settings, name: str, feeds: dict[Feed, int], health: Health) -> Stage:
-    """Build a stage. ``feeds``: the raw topics that exist and their partitions. Raises SettingsError."""
+def make_stage(settings: Settings, name: str, feeds: dict[Feed, int], health: Health, place: Place = in_memory) -> Stage:
+    """Build a stage. ``feeds``: the raw topics that exist and their partitions; ``place``: where state is kept. Raises SettingsError."""
     policy = settings.policy()
     letters = DeadLetters(settings.dead_letters, settings.dead_letters_public_key())
+    cached = settings.cached_accounts
     open_changelog = partial(ChangelogReader, settings.connection())
     if name == "ingest":
         try:
@@ -116,8 +120,8 @@ def make_stage(settings: Settings, name: str, feeds: dict[Feed, int], health: He
             raise SettingsError(f"OFFHOOK_PSEUDONYM_KEY_FILE: {e}") from None
         return IngestStage(policy, Ingest(policy, pseudonyms, settings.record_bytes), feeds, settings.prefix, letters, health)
     if name == "route":
-        return RouteStage(policy, settings.cached_accounts, settings.prefix, open_changelog, letters, health)
-    return DetectStage(policy, settings.cached_accounts, settings.prefix, open_changelog, letters, health)
+        return RouteStage(policy, cached, settings.prefix, open_changelog, letters, health, place, settings.start_without_state)
+    return DetectStage(policy, cached, settings.prefix, open_changelog, letters, health, place, settings.start_without_state)
 
 
 class _Doors(Service):  # type: ignore[misc]  # mode carries no types that mypy could follow
@@ -145,10 +149,14 @@ def _run_stage(settings: Settings, name: str) -> None:
     feeds: dict[Feed, int] = {feed: topics[feed] for feed in FEEDS if feed in topics} if name == "ingest" else {}
     for feed in feeds:
         metrics.FEED_SUSPENDED.labels(feed).set(0)
-    stage = make_stage(settings, name, feeds, health)
+    with on_disk(settings.data_dir) if settings.store == "disk" else nullcontext(in_memory) as place:
+        _run(settings, make_stage(settings, name, feeds, health, place), health)
+
+
+def _run(settings: Settings, stage: Stage, health: Health) -> None:
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
-    app = make_app(settings, name)
+    app = make_app(settings, stage.name)
     runner = Runner(app, stage, Outbox(settings.connection()), health)
     app.finalize()
     worker = faust.Worker(

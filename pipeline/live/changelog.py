@@ -6,7 +6,7 @@ all records of an entity the highest (epoch, input offset) is true, never the la
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -58,6 +58,7 @@ class Image:
         self.kept: dict[str, Kept] = {}
         self.superseded: dict[bytes, None] = {}  # keys that lost and have no tombstone yet, in order
         self.top = 0  # the highest epoch seen
+        self._fresh: dict[str, None] = {}  # set or forgotten since ``news`` was last called
 
     def take(self, key: bytes, value: bytes | None) -> None:
         """Read one record. A tombstone clears what lost, or forgets what it names."""
@@ -68,14 +69,32 @@ class Image:
             self.superseded.pop(key, None)
             if have is not None and have.epoch == epoch:
                 del self.kept[entity]
+                self._fresh[entity] = None
             return
         offset, state = decode_value(value)
         if have is None or (epoch, offset) >= have[:2]:
             self.kept[entity] = Kept(epoch, offset, state)
+            self._fresh[entity] = None
             if have is not None and have.epoch != epoch:
                 self.superseded[encode_key(entity, have.epoch)] = None
         elif epoch != have.epoch:
             self.superseded[key] = None
+
+    def unread(self) -> int:
+        """For how many entities ``news`` would speak."""
+        return len(self._fresh)
+
+    def news(self) -> Iterator[tuple[str, Kept | None]]:
+        """What is true of every entity that changed since the last call, None for what is forgotten.
+
+        The states of entities leave the image with it, so that it stays small; that of the clock stays.
+        """
+        fresh, self._fresh = self._fresh, {}
+        for entity in fresh:
+            found = self.kept.get(entity)
+            if found is not None and entity != CLOCK:
+                self.kept[entity] = Kept(found.epoch, found.offset, b"")
+            yield entity, found
 
 
 class ChangelogReader:

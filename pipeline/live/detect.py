@@ -1,17 +1,20 @@
 """What do the events of an account say? The live stage around core.partition: ``events`` in; alerts, decisions and holds out."""
 
+from collections.abc import Callable, Sequence
+
 from pipeline.core.errors import InvalidEvent
 from pipeline.core.events import Beat
-from pipeline.core.outcome import Finding, Late
+from pipeline.core.outcome import Finding, Late, Outcome
 from pipeline.core.partition import Partition
 from pipeline.core.policy import Policy
+from pipeline.core.store import Encoded
 from pipeline.live import metrics
 from pipeline.live.batch import Batch, Record
 from pipeline.live.effects import Effects
-from pipeline.live.folding import Bug, FoldingStage, Held, guarded
+from pipeline.live.folding import SET_ASIDE, Bug, FoldingStage, Held, Place, decoded, guarded, in_memory
 from pipeline.live.health import Health
 from pipeline.live.state import OpenChangelog
-from pipeline.wire.codec import OutcomeEncoder, decode_event
+from pipeline.wire.codec import OutcomeEncoder, OutRecord, decode_event
 from pipeline.wire.dead_letter import DeadLetters
 
 
@@ -21,36 +24,43 @@ class DetectStage(FoldingStage[Partition]):
     name = "detect"
 
     def __init__(
-        self, policy: Policy, cached: int, prefix: str, open_changelog: OpenChangelog, letters: DeadLetters, health: Health
+        self,
+        policy: Policy,
+        cached: int,
+        prefix: str,
+        open_changelog: OpenChangelog,
+        letters: DeadLetters,
+        health: Health,
+        place: Place = in_memory,
+        without_state: bool = False,
     ) -> None:
-        """``cached``: decoded timelines kept per partition."""
-        super().__init__(
-            "events", "detect-state", ("alerts", "decisions", "holds", "dead-letters"), prefix, open_changelog, letters, health
-        )
+        """``cached``: decoded timelines kept in this process. See FoldingStage."""
+        targets = ("alerts", "decisions", "holds", "dead-letters")
+        super().__init__("events", "detect-state", targets, prefix, open_changelog, letters, health, cached, place, without_state)
         self._policy = policy
-        self._cached = cached
         self._encode = OutcomeEncoder("live").encode
 
-    def new_fold(self) -> Partition:
+    def new_fold(self, encoded: Callable[[], Encoded]) -> Partition:
         """An empty partition."""
-        return Partition(self._policy, self._cached)
+        return Partition(self._policy, self._cached, encoded)
 
     def fold(self, held: Held[Partition], batch: Batch, record: Record, effects: Effects) -> None:
         """Fold one record of ``events``. An event that came too late becomes a dead letter."""
         if record.value is None:
             raise InvalidEvent("no_value", "a record of events has a value")
-        event = decode_event(record.value)
+        event = decoded(decode_event, record.value)
         account = "" if isinstance(event, Beat) else event.account_id
-        if account in held.quarantined and account:
-            raise InvalidEvent("bug", "its account is set aside since a bug of ours")
+        if held.quarantine.blocks(account, record.offset):
+            raise InvalidEvent("bug", SET_ASIDE)
+        held.fold.aside = held.quarantine.entities
         try:
             outcomes = held.fold.fold(record.offset, event)
-            encoded = [self._encode(outcome) for outcome in outcomes]
         except Exception as e:
             raise guarded(account, e) from e
+        said, bugs = self._said(held, outcomes)
         metrics.count_event(event)
-        metrics.count_outcomes(outcomes)
-        for outcome, out in zip(outcomes, encoded, strict=True):
+        metrics.count_outcomes(outcome for outcome, _ in said)
+        for outcome, out in said:
             if out is not None:
                 effects.add_record(out)
                 if isinstance(outcome, Finding) and outcome.activity != "close":
@@ -59,7 +69,21 @@ class DetectStage(FoldingStage[Partition]):
                 seconds = (outcome.arrived_at - outcome.occurred_at) // 1000
                 metrics.DEAD_LETTERS.labels(batch.tp.topic, "late").inc()
                 effects.refuse(self._letters, batch, record, "late", f"event arrived {seconds} s after it occurred")
+        if bugs:  # what was said of the other accounts stands
+            for bug in bugs[1:]:
+                self.set_aside(held, batch, record, bug)
+            raise bugs[0]
+
+    def _said(self, held: Held[Partition], outcomes: Sequence[Outcome]) -> tuple[list[tuple[Outcome, OutRecord | None]], list[Bug]]:
+        """The outcomes as records; without those of accounts that tripped a bug on the way, which stay as they were."""
         tripped, held.fold.tripped = held.fold.tripped, []
-        held.quarantined.update(entity for entity, _ in tripped[1:])
-        if tripped:  # what the beat said of the other accounts stands
-            raise Bug(*tripped[0])
+        bugs = [Bug(*trip) for trip in tripped]
+        said: list[tuple[Outcome, OutRecord | None]] = []
+        for outcome in outcomes:
+            try:
+                said.append((outcome, self._encode(outcome)))
+            except Exception as e:
+                bugs.append(Bug(outcome.account_id, e))
+                held.fold.undo(outcome.account_id)
+        failed = {bug.entity for bug in bugs}
+        return [(outcome, out) for outcome, out in said if outcome.account_id not in failed] if failed else said, bugs

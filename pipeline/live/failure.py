@@ -5,18 +5,20 @@ from typing import Final
 from aiokafka.errors import KafkaConnectionError, UnknownTopicOrPartitionError
 
 from pipeline.core.errors import UnsupportedState
-from pipeline.exits import BROKERS, FAILED, SETTINGS, STATE, Exit
+from pipeline.exits import BROKERS, DISK, FAILED, SETTINGS, STATE, Exit
 from pipeline.live.audit_topics import NotThere
+from pipeline.live.disk_store import DiskFailed
 from pipeline.live.limits import SendFailed
 from pipeline.live.preflight import NotFit
-from pipeline.live.state import StateAhead
+from pipeline.live.state import StateAhead, StateMissing
 from pipeline.reach import Unreachable
 from pipeline.settings import SettingsError
 
 _CAUSES: Final[tuple[tuple[tuple[type[BaseException], ...], Exit], ...]] = (
     ((SettingsError,), SETTINGS),
     ((NotFit, NotThere, SendFailed, Unreachable, KafkaConnectionError, UnknownTopicOrPartitionError), BROKERS),
-    ((UnsupportedState, StateAhead), STATE),
+    ((UnsupportedState, StateAhead, StateMissing), STATE),
+    ((DiskFailed,), DISK),
 )
 
 

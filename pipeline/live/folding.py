@@ -1,7 +1,7 @@
 """How does a stage with state handle a batch? Fold it record by record, send what that leads to, write down the state, in that order.
 
 What route and detect share. A batch waits until its partition is restored and claimed; a record that trips a bug of ours becomes a
-dead letter and its entity is set aside, its neighbours go on.
+dead letter and its entity is set aside (``quarantine``), its neighbours go on.
 """
 
 import asyncio
@@ -9,26 +9,42 @@ import logging
 import time
 import traceback
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from faust.types.tuples import TP
 
 from pipeline.core.errors import InvalidEvent, UnsupportedState
+from pipeline.core.store import Encoded, InMemory
 from pipeline.live import metrics
 from pipeline.live.batch import Batch, OpenAdmission, Record
 from pipeline.live.effects import Effects
 from pipeline.live.health import Health
 from pipeline.live.outbox import Outbox
+from pipeline.live.quarantine import Quarantine
 from pipeline.live.stage import ReadAgain, Reader
-from pipeline.live.state import Fold, OpenChangelog, OwnedState
+from pipeline.live.state import Fold, OpenChangelog, Overtaken, OwnedState, StateMissing
 from pipeline.wire.dead_letter import DeadLetters
 
 log = logging.getLogger(__name__)
 RESTORES_AT_ONCE = 4
+SET_ASIDE = "it is set aside since a bug of ours"
+Place = Callable[[str, int], Encoded]  # of the state of a stage's partition
 TURN_S = 0.010  # how long a fold may keep the event loop to itself
 LOOK_EVERY = 32  # records between two looks at the clock
-F = TypeVar("F", bound=Fold)
+T = TypeVar("T")
+
+
+class CachingFold(Fold, Protocol):
+    """A fold that keeps a bounded number of its values decoded."""
+
+    def resize(self, cached: int, /) -> None:
+        """Keep at most so many from now on."""
+
+
+F = TypeVar("F", bound=CachingFold)
 
 
 class Turns:
@@ -62,15 +78,20 @@ def _place(error: Exception) -> str:
     return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "an unknown place"
 
 
+def in_memory(stage: str, partition: int) -> Encoded:
+    """Keep the state of a partition in memory."""
+    return InMemory()
+
+
 class Held(Generic[F]):
     """A partition that is ours: its fold, its state, and the task that restores and claims it."""
 
-    def __init__(self, fold: F, state: OwnedState) -> None:
+    def __init__(self, fold: F, quarantine: Quarantine, state: OwnedState) -> None:
         self.fold = fold
+        self.quarantine = quarantine
         self.state = state
         self.claim: asyncio.Task[None] | None = None
         self.resumed = False  # has the first batch after the claim been checked against the clock?
-        self.quarantined: set[str] = set()
 
 
 class FoldingStage(ABC, Generic[F]):
@@ -87,8 +108,15 @@ class FoldingStage(ABC, Generic[F]):
         open_changelog: OpenChangelog,
         letters: DeadLetters,
         health: Health,
+        cached: int,
+        place: Place,
+        without_state: bool,
     ) -> None:
-        """``source``, ``changelog`` and ``targets``: topic names without ``prefix``."""
+        """``source``, ``changelog`` and ``targets``: topic names without ``prefix``.
+
+        ``cached``: how many decoded values are kept in this process; ``place``: where the others are. ``without_state``: start where
+        nothing is kept of input that was read.
+        """
         self.sources: tuple[str, ...] = (prefix + source,)
         self.targets = tuple(prefix + target for target in (*targets, changelog))
         self.admission = OpenAdmission()
@@ -97,14 +125,17 @@ class FoldingStage(ABC, Generic[F]):
         self._open_changelog = open_changelog
         self._letters = letters
         self._health = health
+        self._cached = cached
+        self._place = place
+        self._without_state = without_state
         self._held: dict[int, Held[F]] = {}
         self._restores = asyncio.Semaphore(RESTORES_AT_ONCE)
         self._outbox: Outbox | None = None
         self._reader: Reader | None = None
 
     @abstractmethod
-    def new_fold(self) -> F:
-        """An empty fold of one partition."""
+    def new_fold(self, encoded: Callable[[], Encoded]) -> F:
+        """An empty fold of one partition, whose encoded values are where ``encoded`` says."""
 
     @abstractmethod
     def fold(self, held: Held[F], batch: Batch, record: Record, effects: Effects) -> None:
@@ -136,12 +167,15 @@ class FoldingStage(ABC, Generic[F]):
         for partition in ours:
             kept = self._held.get(partition)
             if kept is None:
-                fold = self.new_fold()
-                state = OwnedState(fold, self._changelog, self.sources[0], partition, self._open_changelog, self._outbox)
-                kept = self._held[partition] = Held(fold, state)
+                fold = self.new_fold(partial(self._place, self.name, partition))
+                quarantine = Quarantine(fold)
+                state = OwnedState(quarantine, self._changelog, self.sources[0], partition, self._open_changelog, self._outbox)
+                kept = self._held[partition] = Held(fold, quarantine, state)
             kept.resumed = False
             self._health.assigned(self.name, self.sources[0], partition)
             kept.claim = asyncio.create_task(self._claim(partition, kept, kept.claim, generation))
+        for held in self._held.values():
+            held.fold.resize(max(1, self._cached // len(self._held)))
 
     async def _claim(self, partition: int, held: Held[F], before: "asyncio.Task[None] | None", generation: int) -> None:
         if before is not None:
@@ -167,6 +201,7 @@ class FoldingStage(ABC, Generic[F]):
         held = self._held[batch.tp.partition]
         state = held.state
         if not held.resumed:
+            self._require_state(batch.tp, state)
             held.resumed = True
             if 0 <= state.folded < batch.first - 1:
                 raise ReadAgain(state.folded + 1)
@@ -180,7 +215,11 @@ class FoldingStage(ABC, Generic[F]):
         folded = time.monotonic()
         await effects.send()
         foreign = state.foreign
-        await state.persist(batch.last)
+        try:
+            await state.persist(batch.last)
+        except Overtaken as e:  # we are about to be told of a rebalance; if not, the partition stands still and liveness fails
+            log.warning("%s: %s; the batch is given up", self.name, e)
+            raise asyncio.CancelledError from e
         metrics.FOLD_SECONDS.labels(self.name).observe(folded - started)
         metrics.PRODUCE_SECONDS.labels(self.name).observe(time.monotonic() - folded)
         metrics.FOREIGN_WRITES.labels(self.name).inc(state.foreign - foreign)
@@ -197,29 +236,60 @@ class FoldingStage(ABC, Generic[F]):
                     metrics.DEAD_LETTERS.labels(batch.tp.topic, e.reason).inc()
                     effects.refuse(self._letters, batch, record, e.reason, e.detail)
                 except Bug as e:
-                    held.quarantined.add(e.entity)
-                    metrics.QUARANTINED.inc()
+                    self.set_aside(held, batch, record, e)
                     metrics.DEAD_LETTERS.labels(batch.tp.topic, "bug").inc()
-                    log.error(
-                        "%s: a bug of ours at %s offset %d, its entity is set aside: %s", self.name, batch.tp, record.offset, e,
-                        extra={"action": "report the place named; its events are in the dead letters with reason bug"},
-                    )  # fmt: skip
                     effects.refuse(self._letters, batch, record, "bug", str(e))
                 if effects.unsendable:
                     effects.refuse_unsendable(self._letters, batch, record)
             if turns.over():
                 await turns.give()
 
+    def set_aside(self, held: Held[F], batch: Batch, record: Record, bug: Bug) -> None:
+        """Fold nothing more of the entity that tripped a bug; where it is not known, leave out the record alone."""
+        log.error(
+            "%s: a bug of ours at %s offset %d, its account or line is set aside: %s", self.name, batch.tp, record.offset, bug,
+            extra={"action": "report the place named; a corrected version folds it again from there, or `offhook quarantine release`"},
+        )  # fmt: skip
+        metrics.QUARANTINED.inc()
+        if bug.entity:
+            held.quarantine.add(bug.entity, record.offset, str(bug))
+
+    def _require_state(self, tp: TP, state: OwnedState) -> None:
+        """Raise StateMissing where input was read and nothing is kept of it, unless that is wanted."""
+        assert self._reader is not None
+        committed = self._reader.committed(tp)
+        if state.folded >= 0 or not committed or self._without_state:
+            return
+        raise StateMissing(
+            f"{state} was read up to offset {committed}, and {self._changelog}-{tp.partition} holds nothing of it: was the changelog"
+            " deleted? Restore the topic; or set the group's offsets back, to fold again what the input still holds; or set"
+            " OFFHOOK_START_WITHOUT_STATE=true once, to go on as if nothing had been known"
+        )
+
     async def tick(self) -> None:
         """Raise what a restore has raised, and read on from where the state ends, even where no batch comes."""
         assert self._reader is not None
         metrics.STATE_ENTITIES.labels(self.name).set(sum(len(held.state) for held in self._held.values()))
+        metrics.SET_ASIDE.labels(self.name).set(sum(len(held.quarantine.entities) for held in self._held.values()))
         metrics.STATE_BYTES.labels(self.name).set(sum(held.fold.size for held in self._held.values()))
         for partition, held in list(self._held.items()):
             if held.claim is not None and held.claim.done() and not held.claim.cancelled():
                 held.claim.result()
-                if not held.resumed and held.state.folded >= 0:
-                    await self._reader.rewind(TP(self.sources[0], partition), held.state.folded + 1)
+                if not held.resumed:
+                    tp = TP(self.sources[0], partition)
+                    self._require_state(tp, held.state)
+                    if held.state.folded >= 0:
+                        await self._reader.rewind(tp, held.state.folded + 1)
+
+
+def decoded(decode: Callable[[bytes], T], value: bytes) -> T:
+    """Decode a record's value. Raises InvalidEvent for bytes that are no event, Bug where decoding itself fails."""
+    try:
+        return decode(value)
+    except InvalidEvent:
+        raise
+    except Exception as e:
+        raise Bug("", e) from e
 
 
 def guarded(entity: str, error: Exception) -> Exception:

@@ -47,6 +47,7 @@ class Health:
         self._stalled_s = stalled_s
         self._partitions: dict[Place, _Partition] = {}
         self._suspended: set[str] = set()
+        self._waiting: set[str] = set()  # the topics of suspended feeds
         self._joined: set[str] = set()
         self._looked: dict[str, float] = {}  # of each stage that belongs to this worker
 
@@ -91,15 +92,16 @@ class Health:
         had_lag = found.lag > 0
         found.lag = max(0, end - position)
         now = self._clock()
-        if position != found.position or not had_lag:  # the age counts from when there was something to do
+        if position != found.position or not had_lag or topic in self._waiting:  # the age counts from when there was something to do
             found.position = position
             found.moved_at = now
         metrics.LAG.labels(stage, topic, str(partition)).set(found.lag)
         metrics.COMMIT_AGE.labels(stage, topic, str(partition)).set(now - found.moved_at if found.lag else 0)
 
-    def suspended(self, feed: str, yes: bool = True) -> None:
-        """A feed is left out, or read again."""
+    def suspended(self, feed: str, topic: str, yes: bool = True) -> None:
+        """A feed is left out, or read again. Meanwhile its topic waits, and that is no standstill."""
         (self._suspended.add if yes else self._suspended.discard)(feed)
+        (self._waiting.add if yes else self._waiting.discard)(topic)
         metrics.FEED_SUSPENDED.labels(feed).set(yes)
 
     def alive(self) -> State:

@@ -7,18 +7,19 @@ carry on, of ``lines``.
 
 import logging
 import time
+from collections import Counter
 
 from faust.types.tuples import TP
 
 from pipeline.core.beats import BeatMaker, for_lines
-from pipeline.core.errors import InvalidEvent
+from pipeline.core.errors import InvalidEvent, Refusal
 from pipeline.core.events import Feed, Ms
 from pipeline.core.policy import Policy
 from pipeline.live import metrics
 from pipeline.live.align import Alignment
 from pipeline.live.batch import Batch
 from pipeline.live.effects import Effects
-from pipeline.live.flood import FloodWatch
+from pipeline.live.flood import FloodWatch, Suspensions
 from pipeline.live.folding import Turns
 from pipeline.live.health import Health
 from pipeline.live.outbox import Outbox, Outgoing
@@ -53,6 +54,7 @@ class IngestStage:
         self._read = ingest.read
         self._letters = letters
         self._flood = FloodWatch(policy.feeds)
+        self._suspended = Suspensions()
         self._feeds = feeds
         self._beats = BeatMaker(feeds)
         self._marks: dict[TP, Ms | None] = {}  # how far each partition of ours has been read
@@ -77,6 +79,9 @@ class IngestStage:
             self._health.revoked(self.name, tp.topic, tp.partition)
         for tp in ours - self._marks.keys():
             self._health.assigned(self.name, tp.topic, tp.partition, restored=True)
+        for feed in {self._feed[tp.topic] for tp in self._marks} - {self._feed[tp.topic] for tp in ours}:
+            if feed in self._suspended:  # whoever has it now judges for himself
+                self._resume(feed)
         self._marks = {tp: self._marks.get(tp) for tp in ours}
         self.admission.keep(ours)
 
@@ -84,12 +89,15 @@ class IngestStage:
         """There is nothing to wait for."""
 
     async def handle(self, batch: Batch) -> None:
-        """Read every record, send what it says, then let the beats speak of it. Raises ReadAgain when the feed must be suspended."""
+        """Read every record, send what it says, then let the beats speak of it. Raises ReadAgain when the feed is suspended."""
         assert self._outbox is not None
         feed = self._feed[batch.tp.topic]
+        if feed in self._suspended and not self._suspended.probed(feed):  # it was handed out before
+            raise ReadAgain(batch.first)
         effects = Effects(self._outbox, self._prefix)
         read, add = self._read, effects.add
         refused: list[int] = []
+        why: Counter[tuple[Refusal, str]] = Counter()
         started = time.monotonic()
         turns = Turns()
         for number, record in enumerate(batch.records):
@@ -98,7 +106,7 @@ class IngestStage:
                     add(topic, key.encode(), encode_event(event))
             except InvalidEvent as e:
                 refused.append(number)
-                metrics.DEAD_LETTERS.labels(batch.tp.topic, e.reason).inc()
+                why[e.reason, e.detail] += 1
                 effects.refuse(self._letters, batch, record, e.reason, e.detail)
             except Exception as e:  # a bug of ours: this record is set aside, the next one is read
                 log.error(
@@ -106,30 +114,61 @@ class IngestStage:
                     extra={"action": "report the place named: the record is in the dead letters with reason bug, the others are read"},
                 )  # fmt: skip
                 refused.append(number)
-                metrics.DEAD_LETTERS.labels(batch.tp.topic, "bug").inc()
+                why["bug", type(e).__name__] += 1
                 effects.refuse(self._letters, batch, record, "bug", type(e).__name__)
             if effects.unsendable:
                 effects.refuse_unsendable(self._letters, batch, record)
             if turns.over():
                 await turns.give()
-        if self._flood.floods(feed, len(batch.records), refused):
-            self._suspend(feed, batch)
+        probed = feed in self._suspended
+        if not probed and self._flood.floods(feed, len(batch.records), refused):
+            self._suspend(feed, batch, why)
         folded = time.monotonic()
         await effects.send()
+        for (reason, _), count in why.items():
+            metrics.DEAD_LETTERS.labels(batch.tp.topic, reason).inc(count)
         metrics.FOLD_SECONDS.labels(self.name).observe(folded - started)
         metrics.PRODUCE_SECONDS.labels(self.name).observe(time.monotonic() - folded)
         self._read_up_to(batch, max(record.timestamp for record in batch.records))
+        if probed:
+            self._judge(feed, batch, len(refused))
         await self._beat()
 
-    def _suspend(self, feed: Feed, batch: Batch) -> None:
+    def _suspend(self, feed: Feed, batch: Batch, why: Counter[tuple[Refusal, str]]) -> None:
+        pause = self._suspended.pause(feed, again=not self._flood.steady(feed))
+        (reason, detail), count = why.most_common(1)[0]
         log.error(
-            "ingest: %s is suspended, too much of it cannot be read: %s from offset %d on", feed, batch.tp, batch.first,
-            extra={"action": "see what cannot be read with `offhook dead-letters show`, and call the team that produces the feed"},
+            "ingest: %s is suspended: too much of it cannot be read (%d of these %d records: %s, %s). Its records wait at %s offset %d, it"
+            " counts as absent, the other feeds go on; a probe reads on in %.0f s",
+            feed, count, len(batch.records), reason, detail, batch.tp, batch.first, pause,
+            extra={"action": f"correct the producer of {feed}: it is read again by itself once its records can be read"},
         )  # fmt: skip
+        self._flood.forget(feed)
         self.admission.close(batch.tp.topic)
         self._beats.suspend(feed)
-        self._health.suspended(feed)
+        self._health.suspended(feed, batch.tp.topic)
         raise ReadAgain(batch.first)
+
+    def _judge(self, feed: Feed, batch: Batch, refused: int) -> None:
+        """What does a batch of a probe say? Read the feed again, or wait longer once the probe has read all it may."""
+        if not self._suspended.probed(feed):  # another partition of it has ended the probe meanwhile
+            return
+        if not self._flood.most(len(batch.records), refused):
+            log.info("ingest: %s can be read again, from %s offset %d on", feed, batch.tp, batch.first)
+            self._resume(feed)
+        elif self.admission.spent(batch.tp.topic):
+            pause = self._suspended.pause(feed, again=True)
+            log.warning(
+                "ingest: %s stays suspended, %s offset %d; the next probe is in %.0f s", feed, batch.tp, batch.last, pause,
+                extra={"action": "see what cannot be read with `offhook dead-letters show`, and call the team that produces the feed"},
+            )  # fmt: skip
+
+    def _resume(self, feed: Feed) -> None:
+        self._suspended.end(feed)
+        self._flood.forget(feed)
+        self.admission.open(self._prefix + feed)
+        self._beats.resume(feed)
+        self._health.suspended(feed, self._prefix + feed, False)
 
     def _read_up_to(self, batch: Batch, arrived_at: Ms) -> None:
         feed = self._feed[batch.tp.topic]
@@ -142,6 +181,8 @@ class IngestStage:
         """Beat even where nothing arrives, and tell how long that has been."""
         for feed, newest in self._newest.items():
             metrics.WATERMARK_AGE.labels(feed).set(max(0.0, time.time() - newest / 1000))
+        for suspended, records in self._suspended.due().items():
+            self.admission.probe(self._prefix + suspended, records)
         await self._beat()
 
     async def _beat(self) -> None:
@@ -167,7 +208,7 @@ class IngestStage:
         idle: dict[TP, Ms] = {}
         oldest: Ms | None = None
         for tp, mark in self._marks.items():
-            if self.admission.closed(tp):
+            if self.admission.suspended(tp):
                 continue
             read_to = self._reader.read_to(tp)
             if read_to is not None:

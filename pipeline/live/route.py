@@ -4,6 +4,8 @@ Its beats tell detect how far the calls have come, once what they speak for is d
 could still touch.
 """
 
+from collections.abc import Callable
+
 from faust.types.tuples import TP
 
 from pipeline.core.beats import RouteBeats
@@ -11,9 +13,10 @@ from pipeline.core.errors import InvalidEvent
 from pipeline.core.events import Beat
 from pipeline.core.policy import Policy
 from pipeline.core.route import Router
+from pipeline.core.store import Encoded
 from pipeline.live.batch import Batch, Record
 from pipeline.live.effects import Effects
-from pipeline.live.folding import FoldingStage, Held, guarded
+from pipeline.live.folding import SET_ASIDE, FoldingStage, Held, Place, decoded, guarded, in_memory
 from pipeline.live.health import Health
 from pipeline.live.outbox import Outgoing
 from pipeline.live.state import OpenChangelog
@@ -27,12 +30,20 @@ class RouteStage(FoldingStage[Router]):
     name = "route"
 
     def __init__(
-        self, policy: Policy, cached: int, prefix: str, open_changelog: OpenChangelog, letters: DeadLetters, health: Health
+        self,
+        policy: Policy,
+        cached: int,
+        prefix: str,
+        open_changelog: OpenChangelog,
+        letters: DeadLetters,
+        health: Health,
+        place: Place = in_memory,
+        without_state: bool = False,
     ) -> None:
-        """``cached``: decoded lines kept per partition."""
-        super().__init__("lines", "route-state", ("events", "dead-letters"), prefix, open_changelog, letters, health)
+        """``cached``: decoded lines kept in this process. See FoldingStage."""
+        targets = ("events", "dead-letters")
+        super().__init__("lines", "route-state", targets, prefix, open_changelog, letters, health, cached, place, without_state)
         self._policy = policy
-        self._cached = cached
         self._beats = RouteBeats()
 
     def assigned(self, tps: set[TP], generation: int) -> None:
@@ -54,18 +65,18 @@ class RouteStage(FoldingStage[Router]):
             record = [Outgoing(None, encode_event(beat))]
             await self._outbox.send({(events, partition): record for partition in range(self._outbox.partitions(events))})
 
-    def new_fold(self) -> Router:
+    def new_fold(self, encoded: Callable[[], Encoded]) -> Router:
         """An empty router."""
-        return Router(self._policy, self._cached)
+        return Router(self._policy, self._cached, encoded)
 
     def fold(self, held: Held[Router], batch: Batch, record: Record, effects: Effects) -> None:
         """Fold one record of ``lines``; what it leads to goes to the accounts."""
         if record.value is None:
             raise InvalidEvent("no_value", "a record of lines has a value")
-        event = decode_line_event(record.value)
+        event = decoded(decode_line_event, record.value)
         line = "" if isinstance(event, Beat) else event.line
-        if line in held.quarantined and line:
-            raise InvalidEvent("bug", "its line is set aside since a bug of ours")
+        if held.quarantine.blocks(line, record.offset):
+            raise InvalidEvent("bug", SET_ASIDE)
         try:
             found = held.fold.fold(record.offset, event)
         except Exception as e:

@@ -22,6 +22,9 @@ class Reader(Protocol):
     def read_to(self, tp: TP) -> int | None:
         """Up to which arrival time (ms) nothing of the partition is still to be handled; None when that is not known."""
 
+    def committed(self, tp: TP) -> int | None:
+        """The offset that the consumer group has committed for the partition; None while there is none or it is not known."""
+
     async def rewind(self, tp: TP, offset: int) -> None:
         """Read a partition again from ``offset`` if its position is beyond; one with a batch in hand is left alone."""
 

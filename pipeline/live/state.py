@@ -5,17 +5,16 @@ read all that was written before its claim, whatever woke up late. The claim car
 which the state speaks, and the input is read on from there, whatever the consumer group remembers.
 """
 
-import asyncio
 import logging
 from collections.abc import Callable
 from typing import Protocol
 
-from pipeline.live.changelog import CLOCK, ChangelogReader, Image, Kept, encode_key, encode_value
+from pipeline.live.changelog import CLOCK, ChangelogReader, Image, encode_key, encode_value
 from pipeline.live.outbox import Outbox, Outgoing
 
 log = logging.getLogger(__name__)
 GRAVES_AT_ONCE = 1_000  # tombstones written with one batch at most
-RESTORED_AT_ONCE = 5_000  # entities handed to the fold before others get a turn
+RESTORED_AT_ONCE = 2_000  # entities handed to the fold at a time, so that their states are not held twice
 OpenChangelog = Callable[[str, int], ChangelogReader]  # of a topic and partition
 
 
@@ -34,6 +33,12 @@ class Fold(Protocol):
     def restore_clock(self, state: bytes, /) -> None:
         """Take the partition's state back."""
 
+    def forget(self, entity: str, /) -> None:
+        """Forget an entity: its state was taken away."""
+
+    def encoded(self, entity: str, /) -> bytes | None:
+        """Encoded state of an entity; None of one that is not known."""
+
     def drop(self) -> None:
         """Forget everything."""
 
@@ -44,6 +49,14 @@ class Fold(Protocol):
 
 class StateAhead(Exception):
     """The changelog speaks of input that is not there: the input topic was made anew under the same name."""
+
+
+class StateMissing(Exception):
+    """Input has been read and committed, and nothing is kept of it: the changelog was deleted, or is another one."""
+
+
+class Overtaken(Exception):
+    """Somebody has claimed the partition since: what is written under an older epoch is not believed."""
 
 
 class OwnedState:
@@ -58,12 +71,13 @@ class OwnedState:
         self._position = 0  # next changelog offset to read: nobody but us has written below it
         self._epochs: dict[str, int] = {}  # entity -> epoch of its newest durable record
         self._graves: list[bytes] = []  # superseded keys whose successors are durable
+        self._ahead: dict[str, int] = {}  # entity -> offset of its state, of those restored beyond the clock and not written since
         self.epoch = 0
         self.folded = -1  # the input offset that the durable clock speaks for
         self.foreign = 0  # writes of others seen while we owned the partition
 
     def __len__(self) -> int:
-        """How many entities there are."""
+        """How many entities there are, those counted twice that are set aside."""
         return max(0, len(self._epochs) - 1)  # the clock is one of them
 
     def __str__(self) -> str:
@@ -90,7 +104,7 @@ class OwnedState:
         self._position = await reader.read(self._position, image.take)
         if image.top > self.epoch:
             return False
-        return await self._try_claim(max(generation, self.epoch + 1), {})
+        return await self._try_claim(max(generation, self.epoch + 1))
 
     def _forget(self) -> None:
         self._fold.drop()
@@ -98,47 +112,57 @@ class OwnedState:
         self._position, self.folded = 0, -1
         self._epochs.clear()
         self._graves.clear()
+        self._ahead.clear()
 
     async def _restore(self, reader: ChangelogReader, generation: int) -> None:
         self._forget()
         image = Image()
-        self._position = await reader.read(0, image.take)
-        await self._apply(image.kept)
+
+        def take(key: bytes, value: bytes | None) -> None:
+            image.take(key, value)
+            if image.unread() >= RESTORED_AT_ONCE:
+                self._load(image)
+
+        self._position = await reader.read(0, take)
+        self._take_in(image)
         epoch = max(generation, image.top + 1)
-        while not await self._try_claim(epoch, image.kept):
+        while not await self._try_claim(epoch):
             log.info("%s-%d: others wrote during the claim of epoch %d, reading on", self._changelog, self._partition, epoch)
-            before = dict(image.kept)
-            self._position = await reader.read(self._position, image.take)
-            await self._apply({e: k for e, k in image.kept.items() if before.get(e) is not k})
+            self._position = await reader.read(self._position, take)
+            self._take_in(image)
             epoch = max(image.top, epoch) + 1
         self._graves += image.superseded
+        self._ahead = {e: k.offset for e, k in image.kept.items() if e != CLOCK and k.offset > self.folded}
         self._loaded = True
 
-    async def _apply(self, found: dict[str, Kept]) -> None:
-        clock = found.get(CLOCK)
-        for count, (entity, kept) in enumerate(found.items(), 1):
+    def _load(self, image: Image) -> None:
+        """Hand to the fold what the image has learned."""
+        epochs, restore = self._epochs, self._fold.restore
+        same: dict[int, int] = {}  # one object per epoch, not per entity
+        for entity, kept in image.news():
+            if kept is None:
+                self._fold.forget(entity)
+                epochs.pop(entity, None)
+                continue
             if entity != CLOCK:
-                self._fold.restore(entity, kept.state)
-            self._epochs[entity] = kept.epoch
-            if not count % RESTORED_AT_ONCE:
-                await asyncio.sleep(0)
+                restore(entity, kept.state)
+            epochs[entity] = same.setdefault(kept.epoch, kept.epoch)
+
+    def _take_in(self, image: Image) -> None:
+        self._load(image)
+        clock = image.kept.get(CLOCK)
         if clock is not None:
             self.folded = clock.offset
             self._fold.restore_clock(clock.state)
 
-    async def _try_claim(self, epoch: int, found: dict[str, Kept]) -> bool:
+    async def _try_claim(self, epoch: int) -> bool:
         """Write the clock under a new epoch; True when it landed right behind what was read, so that nobody wrote in between.
 
-        With it goes the state of entities that are ahead of the clock: a stale write under an epoch between theirs and ours must
-        not win over them later.
+        The clock alone: a claim that fails or breaks off leaves no state behind that would be believed beside a later clock.
         """
-        ahead = {e: k for e, k in found.items() if e != CLOCK and k.offset > self.folded}
-        records = [Outgoing(encode_key(e, epoch), encode_value(k.offset, k.state)) for e, k in ahead.items()]
-        records.append(Outgoing(encode_key(CLOCK, epoch), encode_value(self.folded, self._fold.clock())))
-        if not await self._append(records):
+        if not await self._append([Outgoing(encode_key(CLOCK, epoch), encode_value(self.folded, self._fold.clock()))]):
             return False
-        for entity in (*ahead, CLOCK):
-            self._supersede(entity, epoch)
+        self._supersede(CLOCK, epoch)
         self.epoch = epoch
         return True
 
@@ -151,24 +175,37 @@ class OwnedState:
     async def persist(self, offset: int) -> int:
         """Write what the fold has changed and the clock as of input ``offset``, and wait for the broker; returns the bytes written.
 
-        The clock is the last record: it is in the log only if all it speaks for is. Call it after the outputs are durable.
+        The clock is the last record: it is in the log only if all it speaks for is. Call it after the outputs are durable. With the
+        first clock after a claim goes the state of entities that were ahead of it: a stale write under an epoch between theirs and
+        ours must not win over them later. Raises Overtaken when the partition was claimed by another meanwhile.
         """
         changes = self._fold.changes()
+        ahead, self._ahead = {e: at for e, at in self._ahead.items() if e not in changes}, {}
         epoch = self.epoch
         graves, self._graves = self._graves[:GRAVES_AT_ONCE], self._graves[GRAVES_AT_ONCE:]
         records = [Outgoing(key, None) for key in graves]
         suffix = b"\0" + epoch.to_bytes(8, "big")
         prefix = encode_value(offset, b"")
         records += [Outgoing(entity.encode() + suffix, prefix + state) for entity, state in changes.items()]
+        records += [Outgoing(e.encode() + suffix, encode_value(at, self._fold.encoded(e) or b"")) for e, at in ahead.items()]
         records.append(Outgoing(suffix, prefix + self._fold.clock()))
         if not await self._append(records):
             self.foreign += 1
+            await self._require_newest()
         self.folded = offset
         epochs = self._epochs
-        for entity in changes:
+        for entity in (*changes, *ahead):
             if epochs.get(entity) != epoch:
                 self._supersede(entity, epoch)
         return sum(len(r.value or b"") for r in records)
+
+    async def _require_newest(self) -> None:
+        """Read what others wrote since: a stale owner is passed over, one that is newer than we are has overtaken us."""
+        image = Image()
+        async with self._open_changelog(self._changelog, self._partition) as reader:
+            self._position = await reader.read(self._position, image.take)
+        if image.top > self.epoch:
+            raise Overtaken(f"{self} was claimed under epoch {image.top}, ours is {self.epoch}")
 
     async def _append(self, records: list[Outgoing]) -> bool:
         """Write to the changelog; did all of it land right behind what we have read? Only then does the position advance."""

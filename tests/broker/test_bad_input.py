@@ -10,6 +10,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 
 import msgspec
 import pytest
@@ -21,6 +22,7 @@ from pipeline.core.partition import Partition
 from pipeline.core.policy import Policy
 from pipeline.core.store import Encoded
 from pipeline.live.batch import Batch
+from pipeline.live.changelog import ChangelogReader
 from pipeline.live.detect import DetectStage
 from pipeline.live.health import Health
 from pipeline.live.outbox import Outbox, Outgoing
@@ -179,8 +181,9 @@ def test_a_bug_of_ours_sets_one_account_aside(deploy: Callable[..., Deployment],
     live.append("events", [Outgoing(b"k", encode_event(e)) for e in events])
 
     async def run() -> None:
-        async with Outbox({"bootstrap_servers": live.bootstrap}) as outbox:
-            stage = FaultyStage(Policy(), 100, live.prefix, {"bootstrap_servers": live.bootstrap}, DeadLetters("reference"), Health())
+        connection = {"bootstrap_servers": live.bootstrap}
+        async with Outbox(connection) as outbox:
+            stage = FaultyStage(Policy(), 100, live.prefix, partial(ChangelogReader, connection), DeadLetters("reference"), Health())
             await outbox.know(stage.targets)
             await stage.start(outbox, Nowhere())
             tp = TP(live.prefix + "events", 0)

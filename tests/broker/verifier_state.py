@@ -52,7 +52,7 @@ def states_of(log: Iterable[Kept]) -> dict[int, dict[str, Entry]]:
             assert names[kept.key] == CLOCK, f"two owners of epoch {entry.epoch} write to partition {kept.partition}"
     states: dict[int, dict[str, Entry]] = defaultdict(dict)
     for (partition, key), found in last.items():
-        if found is not None:
+        if found is not None and not names[key].startswith("!"):  # such an entity says that an account is set aside
             have = states[partition].get(names[key])
             if have is None or found[:2] > have[:2]:
                 states[partition][names[key]] = found

@@ -78,3 +78,33 @@ def test_a_partition_that_went_away_is_forgotten() -> None:
     alignment.admit({A: at(1000), B: at(1000)}, [])
     alignment.keep({A})
     assert alignment.admit({A: at(2000)}, [B]) == {}, "not heard of since it came back"
+
+
+def test_a_probe_of_a_closed_topic_is_admitted_beside_the_others_and_ends_by_itself() -> None:
+    alignment = Alignment()
+    alignment.close("telephony")
+    old = {B: at(1, 2, 3), C: at(4, 5, 6)}
+    assert alignment.admit({A: at(90_000), **old}, []) == {A: 1}
+    alignment.probe("telephony", 4)
+    assert not alignment.closed(B)
+    assert alignment.suspended(B)
+    assert alignment.admit({A: at(90_001), **old}, []) == {A: 1, B: 3, C: 1}, "logins do not wait for what is old in a bad feed"
+    assert alignment.spent("telephony")
+    assert alignment.closed(B)
+
+
+def test_a_probe_is_admitted_while_nothing_else_is_there() -> None:
+    alignment = Alignment()
+    alignment.close("telephony")
+    alignment.probe("telephony", 10)
+    assert alignment.admit({B: at(1)}, [A]) == {B: 1}
+    assert not alignment.spent("telephony")
+
+
+def test_a_topic_that_is_opened_again_is_aligned_with_the_others() -> None:
+    alignment = Alignment()
+    alignment.admit({A: at(1000), B: at(1000)}, [])
+    alignment.close("telephony")
+    alignment.open("telephony")
+    assert not alignment.suspended(B)
+    assert alignment.admit({A: at(90_000), B: at(2000)}, []) == {B: 1}

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.core.policy import Feeds
-from pipeline.live.flood import FloodWatch
+from pipeline.live.flood import FIRST_PAUSE_S, LONGEST_PAUSE_S, PROBED_PER_S, FloodWatch, Suspensions
 
 WINDOW, SHARE = Feeds().dead_letter_window, Feeds().dead_letter_share
 MOST = int(WINDOW * SHARE)
@@ -39,3 +39,40 @@ def test_it_says_what_a_look_at_every_window_says_however_records_come_in_batche
         flooded = flooded or expected
         if flooded:
             return  # the feed is suspended
+
+
+def test_a_feed_is_steady_after_many_windows_without_a_flood() -> None:
+    watch = FloodWatch(Feeds())
+    watch.floods("logins", 5 * WINDOW, [])
+    assert not watch.steady("logins")
+    watch.floods("logins", 5 * WINDOW, [])
+    assert watch.steady("logins")
+    watch.forget("logins")
+    assert not watch.steady("logins")
+
+
+def test_a_feed_that_stays_bad_is_probed_ever_more_rarely_and_read_at_a_bounded_rate() -> None:
+    now = 0.0
+    suspended = Suspensions(lambda: now)
+    suspended.pause("logins", again=False)
+    read, pauses = 0, []
+    while now < 3600:
+        now += 0.25
+        for feed, records in suspended.due().items():
+            assert suspended.probed(feed)
+            assert suspended.due() == {}, "a probe begins once"
+            read += records
+            pauses.append(suspended.pause(feed, again=True))
+    assert pauses[0] == 2 * FIRST_PAUSE_S
+    assert pauses[-1] == LONGEST_PAUSE_S
+    assert pauses == sorted(pauses)
+    assert read <= PROBED_PER_S * 3600
+    assert read > PROBED_PER_S * 3600 * 0.9, "a backlog comes to its end"
+
+
+def test_a_feed_that_was_steady_begins_with_the_first_pause() -> None:
+    suspended = Suspensions(lambda: 0.0)
+    assert [suspended.pause("logins", again=True) for _ in range(5)] == [5.0, 10.0, 20.0, 40.0, 60.0]
+    suspended.end("logins")
+    assert "logins" not in suspended
+    assert suspended.pause("logins", again=False) == FIRST_PAUSE_S

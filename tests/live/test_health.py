@@ -2,13 +2,15 @@
 
 import asyncio
 import socket
+import threading
+import urllib.request
 
 import aiohttp
 import msgspec
 import pytest
 
 from pipeline.live import metrics
-from pipeline.live.health import Health, Listener, State
+from pipeline.live.health import UNSEEN_S, Health, Listener, State
 
 
 class Clock:
@@ -77,13 +79,29 @@ def test_an_empty_assignment_is_one() -> None:
 
 def test_only_essential_feeds_make_a_worker_unready() -> None:
     health = Health(Clock())
-    health.suspended("telephony")
+    health.suspended("telephony", "t.telephony")
     assert health.ready().ok, "without calls, alerts say so; logins and codes still matter"
     assert metrics.REGISTRY.get_sample_value("offhook_feed_suspended", {"feed": "telephony"}) == 1
-    health.suspended("otp-entries")
+    health.suspended("otp-entries", "t.otp-entries")
     assert health.ready().problems == ("the feed otp-entries is suspended",)
-    health.suspended("otp-entries", False)
+    health.suspended("otp-entries", "t.otp-entries", False)
     assert health.ready().ok
+
+
+def test_a_topic_that_waits_because_its_feed_is_suspended_does_not_stand_still() -> None:
+    clock = Clock()
+    health = Health(clock, stalled_s=60)
+    health.assigned("ingest", "t.telephony", 0, restored=True)
+    health.suspended("telephony", "t.telephony")
+    for _ in range(40):
+        health.observed("ingest", "t.telephony", 0, position=7, end=1_000)
+        clock.now += 5
+        assert health.alive().ok, "a restart would not help the producer"
+    health.suspended("telephony", "t.telephony", False)
+    for _ in range(14):
+        health.observed("ingest", "t.telephony", 0, position=7, end=1_000)
+        clock.now += 5
+    assert not health.alive().ok
 
 
 def test_restoring_is_not_stalling() -> None:
@@ -92,6 +110,25 @@ def test_restoring_is_not_stalling() -> None:
     health.assigned("detect", "events", 0)
     health.observed("detect", "events", 0, position=0, end=1_000_000)
     clock.now += 600
+    assert health.alive().ok
+
+
+def test_a_stage_that_nobody_looks_at_is_not_alive() -> None:
+    clock = Clock()
+    health = Health(clock)
+    health.expect("ingest")
+    health.assigned("ingest", "logins", 0, restored=True)
+    health.observed("ingest", "logins", 0, position=10, end=10)
+    clock.now += UNSEEN_S - 1
+    assert health.alive().ok, "a rebalance may take that long"
+    health.looked("ingest")
+    clock.now += UNSEEN_S - 1
+    assert health.alive().ok
+    clock.now += 2
+    assert health.alive() == State(False, (f"ingest: nobody has looked at its progress for {UNSEEN_S + 1:.0f} s: it hangs",)), (
+        "what was last known of its lag says nothing any more"
+    )
+    health.looked("ingest")
     assert health.alive().ok
 
 
@@ -130,6 +167,34 @@ def test_the_listener_tells() -> None:
             await _get(listener.port, "/healthz")
 
     asyncio.run(story())
+
+
+def test_a_loop_that_is_blocked_answers_no_probe() -> None:
+    """The listener runs in the loop that does the work, so a worker that hangs fails its probe whatever it hangs in."""
+    answers: list[object] = []
+    blocked, freed = threading.Event(), threading.Event()
+
+    def probe(port: int) -> None:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=1) as answer:
+                answers.append(answer.status)
+        except OSError as e:
+            answers.append(type(e))
+
+    async def story() -> None:
+        listener = Listener(Health(), "127.0.0.1", 0)
+        await listener.start()
+        try:
+            await asyncio.to_thread(probe, listener.port)
+            threading.Thread(target=lambda: (blocked.wait(30), probe(listener.port), freed.set())).start()
+            blocked.set()
+            freed.wait(30)  # the loop stands still until the probe has given up
+            await asyncio.to_thread(probe, listener.port)
+        finally:
+            await listener.stop()
+
+    asyncio.run(story())
+    assert answers == [200, TimeoutError, 200]
 
 
 def test_a_taken_port_is_an_error() -> None:

@@ -1,0 +1,131 @@
+"""Is kept state read by later code? State of version 1 as it was recorded once, and what must be refused."""
+
+import base64
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from pipeline.core import timeline as timelines
+from pipeline.core.errors import UnsupportedState
+from pipeline.core.outcome import Finding, Outcome
+from pipeline.core.partition import Partition
+from pipeline.core.policy import Policy
+from pipeline.core.route import LineState, Router
+from pipeline.core.state_words import WORDS
+from pipeline.core.timeline import STATE_VERSION, Timeline
+from pipeline.wire.codec import decode_event
+
+# Written by the code of version 1: the state of seven simulated accounts, some under attack, in the middle of what they live through;
+# the clock beside it; and all their events and beats, before and after.
+RECORDED = Path(__file__).parent / "states" / "version_1.jsonl"
+
+
+def recorded() -> tuple[dict[str, bytes], bytes, list[tuple[int, Any]]]:
+    states, clock, events = {}, b"", []
+    for line in map(json.loads, RECORDED.read_text().splitlines()):
+        if "state" in line:
+            states[line["account"]] = base64.b64decode(line["state"])
+        elif "clock" in line:
+            clock = base64.b64decode(line["clock"])
+        else:
+            events.append((line["offset"], decode_event(json.dumps(line["event"]).encode())))
+    return states, clock, events
+
+
+def test_state_of_version_1_is_read_as_it_was_written() -> None:
+    states, _, _ = recorded()
+    assert len(states) == 7
+    for account, raw in states.items():
+        assert timelines.read_head(raw).version == 1
+        found, written = msgspec.to_builtins(timelines.decode(raw)), msgspec.msgpack.decode(raw)
+        assert found[3] == written[3] == account
+        assert msgspec.msgpack.encode(found[1:]) == msgspec.msgpack.encode(written[1:])
+
+
+def test_state_of_version_1_goes_on() -> None:
+    """Restored from version 1, from the same in this version, and never stopped: one partition goes on like the other."""
+    states, clock, events = recorded()
+    first, second, whole = Partition(Policy()), Partition(Policy()), Partition(Policy())
+    for account, raw in states.items():
+        first.restore(account, raw)
+        second.restore(account, timelines.encode(timelines.decode(raw)))
+    first.restore_clock(clock)
+    second.restore_clock(clock)
+    said: list[Outcome] = []
+    for offset, event in events:
+        whole.fold(offset, event)
+        outcomes = first.fold(offset, event)
+        assert outcomes == second.fold(offset, event)
+        said += outcomes
+    assert sum(isinstance(outcome, Finding) for outcome in said) > 3
+    assert first.now == second.now == whole.now
+    for account, raw in states.items():
+        kept, other, expected = first.timeline(account), second.timeline(account), whole.timeline(account)
+        assert kept is not None
+        assert expected is not None
+        assert kept == other
+        assert kept.offset == expected.offset >= timelines.read_head(raw).offset
+        assert [event.event_id for event in kept.recent] == [event.event_id for event in expected.recent]
+        assert kept.profile.links == expected.profile.links
+    assert first.changes() == second.changes()
+    assert {timelines.read_head(raw).version for raw in first.changes().values()} <= {STATE_VERSION}
+
+
+def test_what_was_touched_is_written_in_this_version_and_packed() -> None:
+    states, _, events = recorded()
+    for account, raw in states.items():
+        old = timelines.decode(raw)
+        assert old.account_id == account
+        new = timelines.encode(old)
+        assert timelines.read_head(new) == timelines.Head(STATE_VERSION, old.offset, old.deadline)
+        assert timelines.decode(new) == old
+        assert len(new) < 0.6 * len(raw)
+    assert len(events) > 500
+
+
+def test_state_of_a_newer_version_is_refused_with_a_clear_word() -> None:
+    newer = msgspec.msgpack.encode([STATE_VERSION + 1, 5, None, "another layout"])
+    for read in (timelines.decode, timelines.read_head, lambda raw: Partition(Policy()).restore("a", raw)):
+        with pytest.raises(
+            UnsupportedState, match=f"version {STATE_VERSION + 1}; this code reads up to {STATE_VERSION}: upgrade the worker"
+        ):
+            read(newer)
+    with pytest.raises(UnsupportedState, match="route state version 99"):
+        Router(Policy()).restore("line", msgspec.msgpack.encode([99]))
+
+
+@pytest.mark.parametrize("at", [0.1, 0.3, 0.5, 0.7, 0.9])
+def test_damaged_state_is_refused_and_never_read_as_another(at: float) -> None:
+    states, _, _ = recorded()
+    for raw in states.values():
+        whole = timelines.encode(timelines.decode(raw))
+        place = int(len(whole) * at)
+        damaged = whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :]
+        try:
+            found = timelines.decode(damaged)
+        except UnsupportedState as e:
+            assert "damaged" in str(e) or "not its state" in str(e) or "version" in str(e)  # noqa: PT017 (either way is right)
+        else:
+            assert found == timelines.decode(whole)
+
+
+def test_a_line_that_is_damaged_is_refused() -> None:
+    router = Router(Policy())
+    with pytest.raises(UnsupportedState, match="not its state"):
+        router.restore("line", b"\xc1")
+    assert LineState().version == 1
+
+
+def test_the_words_that_state_is_packed_with_are_frozen() -> None:
+    """Other words, and all state of this version is unreadable: then it is another version."""
+    assert STATE_VERSION == 2
+    assert hashlib.sha256(WORDS).hexdigest() == "efc323a8cedc4dd6f1fa0bd2beb022ba9860c5472aec3cff2c1dac849895e4ac"
+
+
+def test_a_timeline_knows_its_version_when_it_was_read() -> None:
+    states, _, _ = recorded()
+    assert {timelines.decode(raw).version for raw in states.values()} == {STATE_VERSION} == {Timeline().version}
