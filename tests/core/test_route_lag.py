@@ -58,17 +58,17 @@ def carried(events: list[AccountEvent], rnd: random.Random | None) -> list[AnyEv
             waiting.append(event)
         elif event is not None:
             log.append(event)
+        maker.all_caught_up(at)
+        maker.arrived("logins", 0, at)
+        beat = maker.due(at)
+        if beat is not None:
+            log.append(beat)
         if event is None or rnd is None or rnd.random() < 0.2:
             take = len(waiting) if rnd is None or event is None else rnd.randint(0, len(waiting))
             log += waiting[:take]
             del waiting[:take]
             to = waiting[0].arrived_at - 1 if waiting else at
             log.append(with_routed(Beat(arrived_at=to, marks={}, partitions={}), {0: to}))
-        maker.all_caught_up(at)
-        maker.arrived("logins", 0, at)
-        beat = maker.due(at)
-        if beat is not None:
-            log.append(beat)
     assert not waiting
     return log
 
