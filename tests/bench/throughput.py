@@ -1,0 +1,152 @@
+"""How many records a second, with all work awaited before the ack? Each stage alone on a preloaded backlog, and a plain Faust agent beside.
+
+A stage's time runs from its claim of the partitions (its first record in the changelog) to its last record there, both stamped by the
+broker: the changelog is the last thing awaited before the ack. Ingest has none; its time is that of what it writes.
+"""
+
+import os
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+
+from pipeline.wire.log import LogRecord
+from tests.bench import traffic
+from tests.bench.deployed import PARTITIONS, WITHIN_S, Broker, cpu_of, running
+from tests.bench.figure import Figure, held
+from tests.broker.harness import KEY, Deployment
+
+BASELINE_EVENTS_AT_MOST = 50_000
+STAGES = ("ingest", "route", "detect")
+
+
+def measure(log: Path) -> list[Figure]:
+    """Each stage alone, detect beside the baseline, two detect processes, and the whole flow."""
+    raw = list(traffic.backlog(log))
+    hops = traffic.hops(raw, KEY)
+    with running() as broker:
+        ingest = _ingest(broker, raw)
+        route = _folding(broker, "route", "lines", hops.lines)
+        plain = _plain_faust(broker, hops)
+        detect = _folding(broker, "detect", "events", hops.events, ratio_to=plain)
+        two = _folding(broker, "detect", "events", hops.events, processes=2)
+        flow = _flow(broker, raw)
+    return [
+        held(detect[0], "at least", 20_000, ratio=4),
+        *detect[1:],
+        Figure("plain Faust agent and table, same step", plain, "events/s", 1.0, note="the baseline: not safe, see its module"),
+        held(ingest[0], "at least", 30_000),
+        *ingest[1:],
+        held(route[0], "at least", 30_000),
+        *route[1:],
+        Figure(
+            "two detect processes",
+            two[0].value,
+            "events/s",
+            two[0].value / plain,
+            note=f"{two[0].value / detect[0].value:.2f} of one; what limits: {os.cpu_count()} cores for both and the broker",
+        ),
+        *flow,
+    ]
+
+
+def _new(broker: Broker) -> Deployment:
+    return broker.deployment(f"bench-{uuid.uuid4().hex[:6]}.")
+
+
+def _used(name: str, worker: float, broker: float, records: int) -> list[Figure]:
+    figures = [Figure(f"  {name}, processor time", worker / records * 1e6, "µs/record")]
+    return figures + ([Figure("  broker meanwhile", broker / records * 1e6, "µs/record")] if broker else [])
+
+
+def _ingest(broker: Broker, raw: list[LogRecord]) -> list[Figure]:
+    live = _new(broker)
+    try:
+        live.load(raw)
+        worker = live.start("ingest")
+        broker.wait(live.prefix + "events", 1)
+        cpu, broker_cpu = cpu_of(worker.pid), broker.cpu()
+        live.settled(("ingest",), WITHIN_S)
+        used, broker_used = cpu_of(worker.pid) - cpu, broker.cpu() - broker_cpu
+        live.stop(worker)
+        written = sorted(kept.timestamp for topic in ("events", "lines") for kept in live.read(topic) if kept.key is not None)
+        first = sum(at <= written[0] + 5 for at in written)  # of the first batches: what they took is not known
+        share = 1 - first / len(written)
+        rate = share * len(raw) / (written[-1] - written[first - 1]) * 1000
+        return [Figure("ingest alone", rate, "records/s"), *_used("ingest", used, broker_used, int(share * len(raw)))]
+    finally:
+        live.close()
+
+
+def _folding(
+    broker: Broker, stage: str, topic: str, records: list[traffic.Outgoing], processes: int = 1, ratio_to: float | None = None
+) -> list[Figure]:
+    live = _new(broker)
+    try:
+        if processes == 1:
+            broker.append(live.prefix, topic, records)
+        workers = [live.start(stage) for _ in range(processes)]
+        broker.wait(f"{live.prefix}{stage}-state", PARTITIONS)
+        if processes > 1:  # all of them have joined: it lasts until then
+            while live.owners(stage) < processes:
+                time.sleep(0.5)
+            time.sleep(2)
+            since = int(time.time() * 1000)
+            broker.append(live.prefix, topic, records)
+        cpu, broker_cpu = sum(cpu_of(w.pid) for w in workers), broker.cpu()
+        live.settled((stage,), WITHIN_S)
+        used, broker_used = sum(cpu_of(w.pid) for w in workers) - cpu, broker.cpu() - broker_cpu
+        for worker in workers:
+            live.stop(worker)
+        ends = broker.ends(f"{live.prefix}{stage}-state")
+        start = min(first for first, _ in ends) if processes == 1 else since
+        count = sum(record.key is not None for record in records)
+        rate = count / (max(last for _, last in ends) - start) * 1000
+        unit = "events/s" if stage == "detect" else "records/s"
+        figure = Figure(f"{stage} alone", rate, unit, None if ratio_to is None else rate / ratio_to, note=f"{count:,} {topic}, one process")
+        return [figure, *_used(stage, used, broker_used, count)]
+    finally:
+        live.close()
+
+
+def _plain_faust(broker: Broker, hops: traffic.Hops) -> float:
+    """Events a second of the plain agent, told by its changelog: one record per event."""
+    live = _new(broker)
+    try:
+        broker.append(live.prefix, "events", hops.events)
+        changelog = f"{live.prefix}plain-faust-timelines-changelog"
+        broker.create(dict.fromkeys([*(f"{live.prefix}plain-{name}" for name in ("alerts", "decisions", "holds")), changelog], "delete"))
+        environment = os.environ | {"BENCH_BROKER": live.bootstrap, "BENCH_PREFIX": live.prefix, "BENCH_PARTITIONS": str(PARTITIONS)}
+        command = [sys.executable, "-m", "tests.bench.plain_faust", "worker", "-l", "error", "--without-web"]
+        with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as worker:
+            try:
+                broker.wait(changelog, 1)
+                began, first = time.monotonic(), broker.count(changelog)
+                broker.wait(changelog, 0.9 * min(hops.folded, BASELINE_EVENTS_AT_MOST))
+                return (broker.count(changelog) - first) / (time.monotonic() - began)
+            finally:
+                worker.kill()
+    finally:
+        live.close()
+
+
+def _flow(broker: Broker, raw: list[LogRecord]) -> list[Figure]:
+    """The three stages at once."""
+    live = _new(broker)
+    try:
+        live.load(raw)
+        workers = {stage: live.start(stage) for stage in STAGES}
+        live.settled(STAGES, WITHIN_S)
+        cpu = {stage: cpu_of(worker.pid) for stage, worker in workers.items()}
+        for worker in workers.values():
+            live.stop(worker)
+        first = min(at for at, _ in broker.ends(live.prefix + "events"))
+        last = max(at for _, at in broker.ends(live.prefix + "decisions"))
+        shares = ", ".join(f"{stage} {used:.1f} s" for stage, used in cpu.items())
+        note = (
+            f"until the last decision; processor time, start included: {shares}; what limits: {os.cpu_count()} cores for all and the broker"
+        )
+        return [Figure("ingest, route and detect at once", len(raw) / (last - first) * 1000, "records/s", note=note)]
+    finally:
+        live.close()
