@@ -72,8 +72,18 @@ def wait_until(true: Any, what: str, within_s: float = 90) -> None:
 
 
 def launch(live: Deployment, stage: str, **settings: object) -> "subprocess.Popen[str]":
-    """Start a worker whose standard error is read by the test; the deployment does not watch over it."""
+    """Start a worker whose standard error is read by the test, see ``last_words``."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("OFFHOOK_")} | live.environment
     environment |= {f"OFFHOOK_{name.upper()}": str(value) for name, value in settings.items()}
     command = [sys.executable, "-m", "pipeline", "worker", "--stages", stage]
-    return subprocess.Popen(command, env=environment, cwd=ROOT, start_new_session=True, stderr=subprocess.PIPE, text=True)
+    worker = subprocess.Popen(command, env=environment, cwd=ROOT, start_new_session=True, stderr=subprocess.PIPE, text=True)
+    live.workers.append(worker)  # type: ignore[arg-type]  # to be ended with the others when the test fails
+    return worker
+
+
+def last_words(live: Deployment, worker: "subprocess.Popen[str]", code: int, within_s: float = 120) -> str:
+    """Wait until a worker has ended by itself, assert its exit code, and return what it said."""
+    said = worker.communicate(timeout=within_s)[1]
+    live.workers.remove(worker)  # type: ignore[arg-type]
+    assert worker.returncode == code, said
+    return said

@@ -82,6 +82,10 @@ class Proxy:
         """Let through again what ``silence`` held back, if its connections still stand."""
         self._loop.call_soon_threadsafe(self.flowing.set)
 
+    def forget(self) -> None:
+        """Let nothing more through on the connections there are, and leave them open; new ones are carried as ever."""
+        self._call(self._forget())
+
     def slow(self, delay_s: float) -> None:
         """Have every frame arrive so much later, in either direction; 0 ends it."""
         self.delay_s = delay_s
@@ -116,6 +120,10 @@ class Proxy:
         for link in list(self._links):
             link.abort()
 
+    async def _forget(self) -> None:
+        for link in self._links:
+            link.forgotten = True
+
     async def _end(self) -> None:
         for task in list(self._connections):
             task.cancel()
@@ -144,6 +152,7 @@ class _Link:
         self._proxy = proxy
         self._client = reader, writer
         self._writers = [writer]
+        self.forgotten = False
         self._kinds: dict[int, int] = {}  # of the requests that are not answered: correlation id -> kind
 
     def abort(self) -> None:
@@ -184,6 +193,8 @@ class _Link:
             proxy.held += 1
             await proxy.flowing.wait()
             proxy.held -= 1
+            if self.forgotten:
+                continue
             if answers:
                 kind = self._kinds.pop(struct.unpack(">i", frame[4:8])[0], -1)
                 if proxy.to_cut[kind] > 0:

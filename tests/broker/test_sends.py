@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import subprocess
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
@@ -18,7 +17,7 @@ from pipeline.live.outbox import Outbox, Outgoing
 from pipeline.wire.dead_letter import DeadLetter, parse
 from tests.broker.expected import Written, assert_state, refold, written
 from tests.broker.harness import Deployment
-from tests.broker.keeper import Keeper, launch, wait_until
+from tests.broker.keeper import Keeper, last_words, launch, wait_until
 from tests.broker.verifier import Watch, verify
 
 pytestmark = pytest.mark.broker
@@ -31,13 +30,6 @@ def configure(live: Deployment, topic: str, largest: int) -> None:
         admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, live.prefix + topic, {"max.message.bytes": str(largest)})])
     finally:
         admin.close()
-
-
-def ended(worker: "subprocess.Popen[str]", within_s: float = 90) -> str:
-    """Wait until a worker has ended as one does that the brokers fail; returns what it said."""
-    said = worker.communicate(timeout=within_s)[1]
-    assert worker.returncode == BROKERS.code, said
-    return said
 
 
 def letters(live: Deployment) -> list[DeadLetter]:
@@ -58,7 +50,7 @@ def test_a_topic_that_takes_less_than_before_ends_the_worker_and_a_new_one_sends
         wait_until(lambda: live.read("detect-state"), "a claim")
         configure(live, "decisions", 12_000)  # a decision has 2 to 5 kB
         live.append("events", recorded)
-        said = ended(worker)
+        said = last_words(live, worker, BROKERS.code)
         assert f"{live.prefix}decisions-" in said
         assert "MessageSizeTooLargeError: the topic takes smaller batches than when this worker started" in said
         live.finish({"detect": live.start("detect")})
@@ -96,7 +88,7 @@ def test_state_that_is_larger_than_its_topic_takes_ends_the_worker_and_nothing_i
     live = deploy()
     live.append("events", recorded)
     configure(live, "detect-state", 1_500)
-    said = ended(launch(live, "detect"))
+    said = last_words(live, launch(live, "detect"), BROKERS.code)
     assert f"RecordTooLarge: {live.prefix}detect-state: a record of" in said
     assert "raise its max.message.bytes to" in said
     configure(live, "detect-state", DEFAULT_BYTES)
@@ -180,7 +172,7 @@ def test_a_worker_whose_topic_is_deleted_commits_nothing_and_goes_on_when_it_is_
     wait_until(lambda: live.read("detect-state"), "a claim")
     delete(live, "decisions")
     live.append("events", recorded)
-    assert "the topic is gone" in ended(worker, within_s=180)
+    assert "the topic is gone" in last_words(live, worker, BROKERS.code, within_s=180)
     make_anew(live, "decisions")
     with Keeper(live, ["detect"]) as kept:
         kept.finish()
