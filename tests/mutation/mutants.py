@@ -1,0 +1,278 @@
+"""What would go wrong if one line were other than it is? Faults put into the source one at a time, and the tests that must notice each.
+
+``original`` must stand exactly once in the file; if it does not, the list is stale, and a fast test says so (test_mutants). None of
+the tests needs a broker.
+"""
+
+from typing import Final, NamedTuple
+
+MACHINE: Final = "tests/live/test_machine.py"
+TRANSPORT: Final = "tests/live/test_transport.py"
+RUNNER: Final = "tests/live/test_runner.py"
+ALIGN: Final = "tests/live/test_align.py"
+LAWS: Final = "tests/core/test_laws.py"
+BEATS: Final = "tests/core/test_beats.py"
+CRASH_PARITY: Final = "tests/test_parity.py::test_a_crash_before_the_clock_is_durable_repeats_nothing_and_loses_nothing"
+
+
+class Mutant(NamedTuple):
+    """One fault. ``breaks``: what it breaks, in words; ``tests``: files or tests, at least one of which must fail."""
+
+    name: str
+    breaks: str
+    file: str
+    original: str
+    replacement: str
+    tests: tuple[str, ...]
+
+
+MUTANTS: Final = (
+    # --- whose state it is
+    Mutant(
+        "last-record-wins",
+        "of an entity's records the last is believed, not that of the newest owner: a woken worker overwrites state",
+        "pipeline/live/changelog.py",
+        "if have is None or (epoch, offset) >= have[:2]:",
+        "if True:",
+        (MACHINE, "tests/live/test_changelog_image.py"),
+    ),
+    Mutant(
+        "constant-epoch",
+        "every owner writes under the same epoch: nobody can tell old from new",
+        "pipeline/live/state.py",
+        "        epoch = max(generation, image.top + 1)\n",
+        "        epoch = 1\n",
+        (MACHINE,),
+    ),
+    Mutant(
+        "claim-not-contiguous",
+        "a claim stands although somebody wrote between the read and it: what was written is not known to the new owner",
+        "pipeline/live/state.py",
+        "            if offset == self._position:\n",
+        "            if True:\n",
+        (MACHINE,),
+    ),
+    Mutant(
+        "overtaken-goes-on",
+        "an owner that was overtaken goes on: it commits input of which a restore knows nothing",
+        "pipeline/live/state.py",
+        "        if image.top > self.epoch:\n            raise Overtaken(",
+        "        if False:\n            raise Overtaken(",
+        (MACHINE,),
+    ),
+    Mutant(
+        "clock-first",
+        "the clock is written before the state it speaks for: a crash in between loses the state",
+        "pipeline/live/state.py",
+        "        records.append(Outgoing(suffix, prefix + self._fold.clock()))\n",
+        "        records.insert(0, Outgoing(suffix, prefix + self._fold.clock()))\n",
+        (MACHINE,),
+    ),
+    Mutant(
+        "tombstone-for-the-living",
+        "the tombstone is for the record that is in force, not for the one it supersedes",
+        "pipeline/live/state.py",
+        "            self._graves.append(encode_key(entity, former))\n",
+        "            self._graves.append(encode_key(entity, epoch))\n",
+        (MACHINE,),
+    ),
+    Mutant(
+        "keep-without-looking",
+        "a partition kept over a rebalance is not read again although somebody else owned it in between",
+        "pipeline/live/state.py",
+        "        if image.top > self.epoch:\n            return False\n",
+        "",
+        (MACHINE,),
+    ),
+    # --- the order of effects
+    Mutant(
+        "send-not-awaited",
+        "state becomes durable before the alerts are: a crash in between and nobody ever hears of them",
+        "pipeline/live/folding.py",
+        "        await effects.send()\n",
+        "        sending = asyncio.ensure_future(effects.send())  # noqa: F841\n",
+        (MACHINE,),
+    ),
+    Mutant(
+        "persist-not-awaited",
+        "a batch is committed before its state is durable: a crash in between loses it",
+        "pipeline/live/folding.py",
+        "            await state.persist(batch.last)\n",
+        "            persisting = asyncio.ensure_future(state.persist(batch.last))  # noqa: F841\n",
+        (MACHINE,),
+    ),
+    Mutant(
+        "changelog-before-alerts",
+        "the two effects are swapped: state speaks for records whose outputs are not written",
+        "pipeline/live/folding.py",
+        "        await effects.send()\n        foreign = state.foreign\n",
+        "        foreign = state.foreign\n        await state.persist(batch.last)\n        await effects.send()\n",
+        (MACHINE,),
+    ),
+    Mutant(
+        "commit-before-changelog",
+        "a batch is settled before it is handled: it may be committed while nothing of it is durable",
+        "pipeline/live/runner.py",
+        "            await self.stage.handle(batch)\n            consumer.settle(message)\n",
+        "            consumer.settle(message)\n            await self.stage.handle(batch)\n",
+        (MACHINE,),
+    ),
+    Mutant(
+        "answer-before-the-broker",
+        "a sender is told that the broker has its records before it has them",
+        "pipeline/live/outbox.py",
+        "                await self.append(topic, partition, [record for records, _ in taken for record in records])\n"
+        "                for _, done in taken:\n                    if not done.done():\n                        done.set_result(None)\n",
+        "                for _, done in taken:\n                    if not done.done():\n                        done.set_result(None)\n"
+        "                await self.append(topic, partition, [record for records, _ in taken for record in records])\n",
+        (MACHINE,),
+    ),
+    Mutant(
+        "failure-unheard",
+        "a send that failed counts as done",
+        "pipeline/live/outbox.py",
+        "                    done.set_exception(e) if isinstance(e, Exception) else done.cancel()\n",
+        "                    done.set_result(None)\n",
+        (MACHINE,),
+    ),
+    # --- what was folded already
+    Mutant(
+        "no-account-guard",
+        "an account that was durable beyond the clock is folded again: it counts twice",
+        "pipeline/core/partition.py",
+        "        elif timeline.offset >= offset:\n            return []\n",
+        "",
+        (MACHINE, CRASH_PARITY),
+    ),
+    Mutant(
+        "no-guard-at-deadlines",
+        "a deadline fires again for an account that was durable beyond it",
+        "pipeline/core/partition.py",
+        "            if timeline.offset >= offset:\n                ahead.append((due, account))\n                continue\n",
+        "",
+        (MACHINE, CRASH_PARITY),
+    ),
+    Mutant(
+        "no-batch-guard",
+        "a batch that is durable is handled again: the clock goes back",
+        "pipeline/live/folding.py",
+        "        if batch.last <= state.folded:\n            metrics",
+        "        if False:\n            metrics",
+        (MACHINE,),
+    ),
+    Mutant(
+        "refusal-forgotten",
+        "a record that nobody can read is in no dead letter",
+        "pipeline/live/folding.py",
+        "                    effects.refuse(self._letters, batch, record, e.reason, e.detail)\n",
+        "                    pass\n",
+        (MACHINE,),
+    ),
+    # --- where to read on
+    Mutant(
+        "offsets-are-believed",
+        "input is read on from the committed offset, not from where the state ends",
+        "pipeline/live/folding.py",
+        "            if 0 <= state.folded < batch.first - 1:\n",
+        "            if False:\n",
+        (MACHINE,),
+    ),
+    Mutant(
+        "no-rewind-while-idle",
+        "what was committed ahead of the state is not read again as long as nothing new arrives",
+        "pipeline/live/folding.py",
+        "                        await self._reader.rewind(tp, held.state.folded + 1)\n",
+        "                        pass\n",
+        (MACHINE,),
+    ),
+    Mutant(
+        "sought-is-forgotten",
+        "a fetch that a seek overtook is handed out: the records between are skipped",
+        "pipeline/live/transport.py",
+        "            self._sought[tp] = offset\n",
+        "",
+        (TRANSPORT,),
+    ),
+    Mutant(
+        "given-back-without-a-seek",
+        "a batch that must be read again from elsewhere is settled, and reading goes on behind it",
+        "pipeline/live/transport.py",
+        "            self._waiting.pop(tp, None)\n            await self.seek_wait({tp: offset})\n            if self._holds(message):\n",
+        "            self._waiting.pop(tp, None)\n            if self._holds(message):\n",
+        (MACHINE,),
+    ),
+    Mutant(
+        "commit-beyond",
+        "one offset more is committed than was settled",
+        "pipeline/live/transport.py",
+        "            self._position[message.tp] = message.offset + 1\n",
+        "            self._position[message.tp] = message.offset + 2\n",
+        (MACHINE,),
+    ),
+    Mutant(
+        "two-batches-at-once",
+        "a partition's next batch is handed out before the one in hand is settled: commits pass a hole",
+        "pipeline/live/transport.py",
+        "if tp not in self._out and tp in active}\n",
+        "if tp in active}\n",
+        (MACHINE, TRANSPORT, RUNNER),
+    ),
+    Mutant(
+        "no-drain",
+        "a batch that came while a rebalance had begun is waited for, for ever",
+        "pipeline/live/runner.py",
+        "        if self._draining:  # it was on its way to us when the others were given up\n            raise asyncio.CancelledError\n",
+        "",
+        (RUNNER, MACHINE),
+    ),
+    # --- order and time
+    Mutant(
+        "no-alignment",
+        "after an outage one feed is read to its end before the others: entries overtake their calls",
+        "pipeline/live/align.py",
+        "        limit = floor + AHEAD_MS\n",
+        "        limit = floor + 1000 * AHEAD_MS\n",
+        (ALIGN,),
+    ),
+    Mutant(
+        "every-other-beat",
+        "every other beat is dropped: deadlines fire late, and replay differs from live",
+        "pipeline/core/beats.py",
+        "        self._last = now\n",
+        "        self._last = now + BEAT_MS\n",
+        (BEATS, "tests/core/test_route_lag.py", "tests/test_scenarios.py", "tests/replay/test_run.py"),
+    ),
+    Mutant(
+        "sealed-early",
+        "events are sealed before all that may precede them has arrived: the order of arrival decides",
+        "pipeline/core/detector.py",
+        "        horizon = now - self.policy.retain_ms\n",
+        "        horizon = now - self.policy.retain_ms // 8\n",
+        (LAWS, "tests/test_scenarios.py"),
+    ),
+    Mutant(
+        "late-events-are-folded",
+        "an event that comes after its time was sealed is folded all the same",
+        "pipeline/core/detector.py",
+        " or event.occurred_at <= t.sealed_to:\n            t.late += 1\n",
+        ":\n            t.late += 1\n",
+        (LAWS,),
+    ),
+    Mutant(
+        "ids-are-not-known-again",
+        "a record that is delivered twice is folded twice",
+        "pipeline/core/detector.py",
+        "            if not self._replaces(t, known, event):\n                return\n",
+        "            self._replaces(t, known, event)\n",
+        (LAWS,),
+    ),
+    # --- what is kept
+    Mutant(
+        "evicted-unwritten",
+        "a decoded value that makes room is dropped without being encoded: what it had learned is gone",
+        "pipeline/core/store.py",
+        "                self._stale.discard(oldest)\n                self._encoded.put(oldest, self._encode(old))\n",
+        "                self._stale.discard(oldest)\n",
+        ("tests/core/test_store.py", LAWS, MACHINE),
+    ),
+)
