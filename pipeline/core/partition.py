@@ -11,6 +11,7 @@ import msgspec
 from pipeline.core import timeline as timeline_module
 from pipeline.core.beats import Clock, ClockState
 from pipeline.core.detector import Detector, new_timeline
+from pipeline.core.errors import UnsupportedState
 from pipeline.core.events import AnyEvent, Beat, Ms
 from pipeline.core.outcome import Outcome
 from pipeline.core.policy import Policy
@@ -126,8 +127,12 @@ class Partition:
         self._accounts.cached = cached
 
     def restore_clock(self, state: bytes) -> None:
-        """Take the partition's state back."""
-        self._clock = Clock(self._policy, msgspec.msgpack.decode(state, type=ClockState))
+        """Take the partition's state back. Raises UnsupportedState for what is no such state."""
+        try:
+            known = msgspec.msgpack.decode(state, type=ClockState)
+        except (msgspec.DecodeError, UnicodeDecodeError) as e:
+            raise UnsupportedState(f"the clock of a partition is damaged: {type(e).__name__}") from None
+        self._clock = Clock(self._policy, known)
         self.detector.read_to = self._clock.now if self._clock.heard else None
         self.detector.missing = self._clock.missing
         self._settled = self._offset = self._clock.state.offset

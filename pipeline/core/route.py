@@ -86,7 +86,7 @@ _encode = msgspec.msgpack.Encoder().encode
 def _check(raw: bytes) -> None:
     try:
         version = _decode_head(raw).version
-    except msgspec.DecodeError as e:
+    except (msgspec.DecodeError, UnicodeDecodeError) as e:
         raise UnsupportedState(f"what is kept of a line is not its state: {e}") from None
     if version > STATE_VERSION:
         raise UnsupportedState(f"route state version {version}; this code reads up to {STATE_VERSION}: upgrade the worker")
@@ -96,7 +96,7 @@ def _read_line(raw: bytes) -> LineState:
     _check(raw)
     try:
         return _decode_line(raw)
-    except msgspec.DecodeError as e:
+    except (msgspec.DecodeError, UnicodeDecodeError) as e:
         raise UnsupportedState(f"route state is damaged: {type(e).__name__}") from None
 
 
@@ -217,8 +217,11 @@ class Router:
         self._lines.cached = cached
 
     def restore_clock(self, state: bytes) -> None:
-        """Take the partition's state back."""
-        known = msgspec.msgpack.decode(state, type=RouterState)
+        """Take the partition's state back. Raises UnsupportedState for what is no such state."""
+        try:
+            known = msgspec.msgpack.decode(state, type=RouterState)
+        except (msgspec.DecodeError, UnicodeDecodeError) as e:
+            raise UnsupportedState(f"the clock of a partition is damaged: {type(e).__name__}") from None
         self._clock = Clock(self._policy, known.clock)
         self._settled = self._offset = known.offset
 

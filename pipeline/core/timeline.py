@@ -121,7 +121,7 @@ def read_head(raw: bytes) -> Head:
     """Read version, offset and deadline. Raises UnsupportedState for a version newer than this code, and for what is no state."""
     try:
         head = _decode_head(raw)
-    except msgspec.DecodeError as e:
+    except (msgspec.DecodeError, UnicodeDecodeError) as e:
         raise UnsupportedState(f"what is kept of an account is not its state: {e}") from None
     if head.version > STATE_VERSION:
         raise UnsupportedState(f"account state version {head.version}; this code reads up to {STATE_VERSION}: upgrade the worker")
@@ -133,7 +133,7 @@ def decode(raw: bytes) -> Timeline:
     head = read_head(raw)
     try:
         timeline = _decode(raw if head.version == 1 else _decompress(_decode_packed(raw).body))
-    except (msgspec.DecodeError, zstandard.ZstdError) as e:
+    except (msgspec.DecodeError, UnicodeDecodeError, zstandard.ZstdError) as e:
         raise UnsupportedState(f"account state of version {head.version} is damaged: {type(e).__name__}") from None
     timeline.version = STATE_VERSION
     return timeline

@@ -218,7 +218,8 @@ class FoldingStage(ABC, Generic[F]):
         try:
             await state.persist(batch.last)
         except Overtaken as e:  # we are about to be told of a rebalance; if not, the partition stands still and liveness fails
-            log.warning("%s: %s; the batch is given up", self.name, e)
+            action = "nothing, unless it goes on: then two workers own the partition; restart both"
+            log.warning("%s: %s; the batch is given up", self.name, e, extra={"action": action})
             raise asyncio.CancelledError from e
         metrics.FOLD_SECONDS.labels(self.name).observe(folded - started)
         metrics.PRODUCE_SECONDS.labels(self.name).observe(time.monotonic() - folded)

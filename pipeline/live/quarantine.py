@@ -32,7 +32,7 @@ def decode(raw: bytes) -> SetAside:
     """Read what is kept of one that is set aside. Raises UnsupportedState for a newer version and for what is no such thing."""
     try:
         kept = _decode(raw)
-    except msgspec.DecodeError as e:
+    except (msgspec.DecodeError, UnicodeDecodeError) as e:
         raise UnsupportedState(f"what is kept of a quarantine cannot be read: {e}") from None
     if kept.version > QUARANTINE_VERSION:
         raise UnsupportedState(f"quarantine version {kept.version}; this code reads up to {QUARANTINE_VERSION}: upgrade the worker")

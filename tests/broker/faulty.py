@@ -1,4 +1,4 @@
-"""A worker with a bug in it: the product's own, whose fold fails on the entries of accounts with a certain last digit.
+"""A worker with a bug in it: the product's own, whose fold fails on what accounts with a certain last digit do beside logging in.
 
     python -m tests.broker.faulty 7 0.9 worker --stages detect
 
@@ -9,7 +9,7 @@ import sys
 
 from pipeline.__main__ import main
 from pipeline.core.detector import Detector
-from pipeline.core.events import AccountEvent, OtpEntered
+from pipeline.core.events import AccountEvent, LoggedIn
 from pipeline.core.outcome import Outcome
 from pipeline.core.timeline import Timeline
 from pipeline.live.quarantine import Quarantine
@@ -19,7 +19,7 @@ if __name__ == "__main__":
     step = Detector.step
 
     def faulty(self: Detector, timeline: Timeline, event: AccountEvent) -> tuple[Timeline, list[Outcome]]:
-        if isinstance(event, OtpEntered) and event.account_id.endswith(digit):
+        if not isinstance(event, LoggedIn) and event.account_id.endswith(digit):
             raise ZeroDivisionError(f"a message that names {event.account_id}")
         return step(self, timeline, event)
 

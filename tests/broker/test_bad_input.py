@@ -2,12 +2,8 @@
 
 import asyncio
 import json
-import socket
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
@@ -110,32 +106,6 @@ def test_no_number_of_a_person_leaves_ingest(deploy: Callable[..., Deployment]) 
             text = b"|".join([kept.key or b"", kept.value or b"", *(name.encode() + value for name, value in kept.headers)])
             assert b"7700900123" not in text, topic
             assert b"5550100123" not in text, topic
-
-
-def test_a_flood_suspends_its_feed_and_no_other(deploy: Callable[..., Deployment]) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    live = deploy(log_append_time=True, trust_create_time="false", http_port=port)
-    live.append("otp-entries", [Outgoing(b"a", b"nonsense")] * 150)
-    worker = live.start("ingest")
-    beats: list[Beat] = []
-    for number in range(40):
-        live.append("logins", [Outgoing(b"a%d" % number, login(number))])
-        time.sleep(0.5)
-        events = [decode_event(kept.value or b"") for kept in live.read("events")]
-        beats = [e for e in events if isinstance(e, Beat) and e.suspended]
-        if len(beats) > 8 and number > 10:
-            break
-    assert {beat.suspended for beat in beats} == {("otp-entries",)}
-    assert len([e for e in events if not isinstance(e, Beat)]) > 5, "logins go on"
-    with pytest.raises(urllib.error.HTTPError) as caught:
-        urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5)
-    with caught.value as answer:
-        assert b"otp-entries" in answer.read()
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=5) as answer:
-        assert answer.status == 200
-    assert live.stop(worker) == 0
-    assert len(live.read("dead-letters")) == 0, "the records stay where they are, to be read again"
 
 
 def test_topics_whose_producers_set_the_time_are_refused(deploy: Callable[..., Deployment]) -> None:

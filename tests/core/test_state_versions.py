@@ -113,6 +113,15 @@ def test_damaged_state_is_refused_and_never_read_as_another(at: float) -> None:
             assert found == timelines.decode(whole)
 
 
+def test_a_clock_that_is_damaged_is_refused() -> None:
+    _, clock, _ = recorded()
+    place = clock.index(b"account-changes")
+    for damaged in (b"", b"\xc1", clock[:place] + b"\x91" + clock[place + 1 :], clock[:-1]):
+        for fold in (Partition(Policy()), Router(Policy())):
+            with pytest.raises(UnsupportedState, match="the clock of a partition is damaged"):
+                fold.restore_clock(damaged)
+
+
 def test_a_line_that_is_damaged_is_refused() -> None:
     router = Router(Policy())
     with pytest.raises(UnsupportedState, match="not its state"):
