@@ -185,41 +185,35 @@ def measure(row: Row, transactions: "list[Transaction]", delay_days: int, period
 BENIGN_SHARE = 0.25  # of the benign labels, learned at four times the weight: a bank samples them too
 
 
-def chosen() -> "BlendSettings":
-    """The settings of the benchmark."""
-    return settings(repeat=6.0)
-
-
 def settings(
-    rate: float = 0.02, balance: float = 5.0, repeat: float = 6.0, shrink: float = 0.0, columns: int = 10, stack_rate: float = 0.01
+    rate: float = 0.02, repeat: float = 6.0, shrink: float = 0.0, columns: int = 10, linear_weight: float = 0.0, stack_rate: float = 0.001
 ) -> "BlendSettings":
-    """Settings of a blend that differ in what was tried."""
+    """The settings of the benchmark, or ones that differ in what was tried."""
     from pipeline.core.learn.blend import BlendSettings
     from pipeline.core.learn.forest import ForestSettings
     from pipeline.core.learn.logistic import LogisticSettings
     from pipeline.core.learn.tree import TreeSettings
 
+    tree = TreeSettings(columns_per_leaf=columns, grace_period=50, delta=0.01, tau=0.05, shrink=shrink)
     return BlendSettings(
-        linear=LogisticSettings(rate=rate, intercept_rate=rate, balance=balance),
-        forest=ForestSettings(
-            repeat=repeat,
-            balance=balance,
-            tree=TreeSettings(columns_per_leaf=columns, grace_period=50, delta=0.01, tau=0.05, shrink=shrink),
-        ),
-        stack=LogisticSettings(rate=stack_rate, intercept_rate=stack_rate, balance=balance),
+        linear=LogisticSettings(rate=rate, intercept_rate=rate, balance=4.0),
+        forest=ForestSettings(repeat=repeat, balance=5.0, tree=tree),
+        stack=LogisticSettings(rate=stack_rate, intercept_rate=3 * stack_rate, balance=4.0),
+        linear_weight=linear_weight,
+        forest_weight=1.0 - linear_weight,
     )
 
 
-CHOSEN = chosen
+CHOSEN = settings
 CANDIDATES: "dict[str, Callable[[], BlendSettings]]" = {
-    "repeat 6": chosen,
-    "repeat 1": lambda: settings(repeat=1.0),
-    "repeat 3": lambda: settings(repeat=3.0),
-    "repeat 6, shrink 50": lambda: settings(shrink=50.0),
-    "repeat 6, 20 columns": lambda: settings(columns=20),
-    "repeat 6, balance 20": lambda: settings(balance=20.0),
-    "repeat 6, rate 0.005": lambda: settings(rate=0.005),
-    "repeat 6, stack rate 0.001": lambda: settings(stack_rate=0.001),
+    "six times an example (Poisson), the stack begins with the forest": CHOSEN,
+    "once": lambda: settings(repeat=1.0),
+    "three times": lambda: settings(repeat=3.0),
+    "20 columns for a leaf": lambda: settings(columns=20),
+    "shrunk by 50": lambda: settings(shrink=50.0),
+    "the linear model learns at 0.005": lambda: settings(rate=0.005),
+    "the stack begins in the middle": lambda: settings(linear_weight=0.5),
+    "the stack learns ten times as fast": lambda: settings(stack_rate=0.01),
 }
 
 
@@ -237,7 +231,7 @@ def rows() -> list[Row]:
     unbalanced = replace(chosen.linear, balance=1.0)
     return [
         Row("plain River", "scaler and logistic regression, defaults", lambda: Plain(TABLE), 1.0),
-        Row("linear, unbalanced", "a chosen rate, sampled labels", lambda: Linear.fresh(COLUMNS, unbalanced), share),
+        Row("linear, unbalanced", "another rate, sampled labels", lambda: Linear.fresh(COLUMNS, unbalanced), share),
         Row("linear", "class balance", lambda: Linear.fresh(COLUMNS, chosen.linear), share),
         Row("forest", "trees instead of a line", lambda: Forest.fresh(COLUMNS, chosen.forest, SEED), share),
         Row("blend", "both, and the anomaly score, stacked", lambda: Blend.fresh(COLUMNS, chosen, SEED), share),

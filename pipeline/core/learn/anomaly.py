@@ -53,6 +53,8 @@ class Anomaly:
         self.schema, self.settings, self.seed = state.schema, s, state.seed
         self.encoder = Encoder(state.schema, state.spreads)
         self.columns = tuple(c for c in state.schema.columns if not c.endswith("?"))
+        self._numbers = [f.columns for f in state.schema.fields if f.kind == "number"]
+        self._words = [(f.columns[:-1], f.columns[-1]) for f in state.schema.fields if f.kind != "number"]
         self.model = anomaly.HalfSpaceTrees(n_trees=s.trees, height=s.height, window_size=s.window, seed=state.seed)
         if state.trees:
             if len(state.trees) != s.trees:
@@ -91,14 +93,13 @@ class Anomaly:
     def point(self, row: Row, scaled: Row) -> Row:
         """The place of an example in the unit cube, without the columns of what is missing."""
         out = {}
-        for field in self.schema.fields:
-            if row[f"{field.name}?"]:
-                continue
-            if field.kind == "number":
-                z = scaled[field.name]
-                out[field.name] = 0.5 + 0.5 * z / (1.0 + abs(z))
-            else:
-                for column in field.columns[:-1]:
+        for name, missing in self._numbers:
+            if not row[missing]:
+                z = scaled[name]
+                out[name] = 0.5 + 0.5 * z / (1.0 + abs(z))
+        for columns, missing in self._words:
+            if not row[missing]:
+                for column in columns:
                     out[column] = row[column]
         return out
 

@@ -27,12 +27,14 @@ PRIOR_MEMORY = 20_000.0  # examples of the population over which the prior is re
 
 
 class BlendSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The members' settings and those of the stack."""
+    """The members' settings, those of the stack, and how far it trusts the linear model and the forest before it has learned."""
 
     linear: LogisticSettings = LogisticSettings()
     forest: ForestSettings = ForestSettings()
     anomaly: AnomalySettings = AnomalySettings()
-    stack: LogisticSettings = LogisticSettings(rate=0.0003, intercept_rate=0.003)
+    stack: LogisticSettings = LogisticSettings(rate=0.001, intercept_rate=0.003)
+    linear_weight: Annotated[float, Meta(ge=0, le=1)] = 0.5
+    forest_weight: Annotated[float, Meta(ge=0, le=1)] = 0.5
 
 
 class PriorState(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_like=True):
@@ -71,10 +73,9 @@ class Blend:
 
     @classmethod
     def fresh(cls, schema: Schema, settings: BlendSettings = BlendSettings(), seed: int = 0) -> "Blend":  # noqa: B008  # frozen
-        """Start with the mean of the two members."""
         linear, forest = Linear.fresh(schema, settings.linear), Forest.fresh(schema, settings.forest, seed)
         anomaly = Anomaly.fresh(schema, settings.anomaly, seed)
-        stack = LogisticState(settings.stack, (0.5, 0.5, 0.0), log(settings.stack.balance), 0)
+        stack = LogisticState(settings.stack, (settings.linear_weight, settings.forest_weight, 0.0), log(settings.stack.balance), 0)
         return cls(BlendState(schema, (), linear.state(), forest.state(), anomaly.state(), Spread(0, 0.0, 0.0), stack, PriorState()))
 
     def learn(self, features: Mapping[str, FeatureValue], label: bool, weight: float = 1.0) -> None:

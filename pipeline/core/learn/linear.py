@@ -1,14 +1,14 @@
 """How likely, by a weighted sum? The scaled logistic regression (River), and its scorer with one table per feature."""
 
-from collections.abc import Callable, Mapping
-from math import copysign, isfinite, log, log1p, sqrt
+from collections.abc import Mapping
+from math import copysign, log, log1p, sqrt
 from typing import Literal
 
 import msgspec
 
 from pipeline.core.learn.logistic import Logistic, LogisticSettings, LogisticState
 from pipeline.core.learn.prediction import Prediction, sigmoid
-from pipeline.core.learn.schema import CUT, OTHER, Encoder, FeatureValue, Field, Schema, Spread, by_number
+from pipeline.core.learn.schema import CUT, MOST, OTHER, Encoder, FeatureValue, Field, Schema, Spread, by_number, plain_number
 
 START_LOG_ODDS = -6.9  # ln(1/1000), before anything was learned: the upper end of the priors in the field (one per OTP login, at most)
 
@@ -52,7 +52,8 @@ class Linear:
 class LinearScorer:
     """The linear model with everything multiplied out: a feature's contribution is one look-up, or one multiplication.
 
-    Contributions are weight times distance from neutral: for a number the mean, for a flag "no", for a category no word at all.
+    Contributions are weight times distance from neutral: for a number the mean, for a flag "no", for a category no word at all. Written
+    for speed (about 10 us for 70 features): it stands in the hot path of detect.
     """
 
     def __init__(self, schema: Schema, spreads: tuple[Spread, ...], state: LogisticState) -> None:
@@ -60,58 +61,51 @@ class LinearScorer:
         self.bias = state.intercept - log(state.settings.balance)
         weights = dict(zip(schema.columns, state.weights, strict=True))
         spread = by_number(schema, spreads)
-        self._parts = tuple((f.name, part(f, weights, spread.get(f.name)), weights[f"{f.name}?"]) for f in schema.fields)
+        self._numbers = tuple(_line(f, weights, spread.get(f.name)) for f in schema.fields if f.kind == "number")
+        self._words = tuple(_table(f, weights) for f in schema.fields if f.kind != "number")
 
     def predict(self, features: Mapping[str, FeatureValue]) -> Prediction:
         contributions: dict[str, float] = {}
         log_odds = self.bias
         get = features.get
-        for name, contribution, missing in self._parts:
+        for name, mean, per_unit, most, in_logs, missing in self._numbers:
             value = get(name)
-            c = missing if value is None else contribution(value)
+            if value is None:
+                c = missing
+            else:
+                if type(value) is str or not -MOST <= value <= MOST:  # type: ignore[operator]  # no text any more
+                    value = plain_number(name, value)
+                c = ((copysign(log1p(abs(value)), value) if in_logs else value) - mean) * per_unit  # type: ignore[arg-type,operator]
+                if not -most <= c <= most:
+                    c = copysign(most, c)
+            if c:
+                contributions[name] = c
+                log_odds += c
+        for name, kind, table, other, missing in self._words:
+            value = get(name)
+            if value is None:
+                c = missing
+            elif type(value) is kind:
+                c = table.get(value, other)
+            else:
+                raise ValueError(f"{name}: not a {'flag' if kind is bool else 'word'}")
             if c:
                 contributions[name] = c
                 log_odds += c
         return Prediction(sigmoid(log_odds), log_odds, self.bias, contributions)
 
 
-def part(field: Field, weights: Mapping[str, float], spread: Spread | None) -> Callable[[FeatureValue], float]:
-    """The function from a feature's value to its contribution."""
-    if field.kind == "number":
-        return _number_part(field, weights[field.name], spread)
-    name = field.name
+def _line(field: Field, weights: Mapping[str, float], spread: Spread | None) -> tuple[str, float, float, float, bool, float]:
+    """A number's name, mean, weight per unit, largest contribution, whether it is taken in logarithms, and the weight of its absence."""
+    weight, missing = weights[field.name], weights[f"{field.name}?"]
+    if spread is None or spread.variance <= 0.0:
+        return field.name, 0.0, 0.0, 0.0, field.log, missing
+    return field.name, spread.mean, weight / sqrt(spread.variance), CUT * abs(weight), field.log, missing
+
+
+def _table(field: Field, weights: Mapping[str, float]) -> tuple[str, type, dict[FeatureValue, float], float, float]:
+    """A flag's or category's name, type, weight of each word, of any other word, and of its absence."""
+    name, missing = field.name, weights[f"{field.name}?"]
     if field.kind == "flag":
-        table: dict[FeatureValue, float] = {True: weights[name], False: 0.0}
-    else:
-        table = {word: weights[f"{name}={word}"] for word in field.words}
-    other = weights.get(f"{name}={OTHER}", 0.0)
-    kind = bool if field.kind == "flag" else str
-
-    def of_word(value: FeatureValue) -> float:
-        if type(value) is not kind:
-            raise ValueError(f"{name}: not a {field.kind}")
-        return table.get(value, other)
-
-    return of_word
-
-
-def _number_part(field: Field, weight: float, spread: Spread | None) -> Callable[[FeatureValue], float]:
-    name = field.name
-    if spread is None or not spread.count or spread.variance <= 0.0:
-        mean, per_unit, most = 0.0, 0.0, 0.0
-    else:
-        mean, per_unit, most = spread.mean, weight / sqrt(spread.variance), CUT * abs(weight)
-
-    def of_number(value: FeatureValue) -> float:
-        if type(value) is str or not isfinite(value):  # type: ignore[arg-type]  # no text any more
-            raise ValueError(f"{name}: not a finite number")
-        c = (value - mean) * per_unit  # type: ignore[operator]
-        return c if -most <= c <= most else copysign(most, c)
-
-    def of_logarithm(value: FeatureValue) -> float:
-        if type(value) is str or not isfinite(value):  # type: ignore[arg-type]
-            raise ValueError(f"{name}: not a finite number")
-        c = (copysign(log1p(abs(value)), value) - mean) * per_unit  # type: ignore[arg-type]
-        return c if -most <= c <= most else copysign(most, c)
-
-    return of_logarithm if field.log else of_number
+        return name, bool, {True: weights[name], False: 0.0}, 0.0, missing
+    return name, str, {word: weights[f"{name}={word}"] for word in field.words}, weights[f"{name}={OTHER}"], missing

@@ -138,6 +138,7 @@ class Encoder:
         return out
 
 
+MOST = 1e12  # a number beyond is taken for this: its square must stay finite
 CUT = 8.0  # standard deviations: one absurd value must not drag every weight along
 
 
@@ -147,10 +148,17 @@ def standardise(value: float, mean: float, variance: float) -> float:
     return max(-CUT, min(CUT, (value - mean) / sqrt(variance)))
 
 
-def number(field: Field, value: FeatureValue) -> float:
+def plain_number(name: str, value: FeatureValue) -> float:
+    """A number within bounds. Raises ValueError when it is none, or not finite."""
     if isinstance(value, str) or not isfinite(value):
-        raise ValueError(f"{field.name}: not a finite number")
-    return copysign(log1p(abs(value)), value) if field.log else float(value)
+        raise ValueError(f"{name}: not a finite number")
+    return max(-MOST, min(MOST, float(value)))
+
+
+def number(field: Field, value: FeatureValue) -> float:
+    """A number as its column takes it. Raises ValueError as ``plain_number`` does."""
+    plain = plain_number(field.name, value)
+    return copysign(log1p(abs(plain)), plain) if field.log else plain
 
 
 def flag(field: Field, value: FeatureValue) -> float:
