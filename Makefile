@@ -15,7 +15,7 @@ MAKEFLAGS += --no-print-directory
 .PHONY: help
 help: ## Say what can be done
 	@echo "make TARGET, where TARGET is one of:"
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 LOCKS := requirements.lock deploy/requirements-build.lock
 $(STAMP): $(LOCKS) pyproject.toml
@@ -61,8 +61,22 @@ test: setup kafka ## Run all tests, those on a real Kafka included
 	@OFFHOOK_REQUIRE_BROKER=1 $(BIN)/pytest -q
 
 .PHONY: bench
-bench: setup kafka ## Measure replay and live throughput; writes out/bench.json
+bench: setup kafka ## Measure throughput, latency, recovery, memory and growth; writes out/bench.json
 	@$(BIN)/python -m tests.bench.run
+
+MINUTES ?= 20
+.PHONY: soak
+soak: setup kafka ## The long fault tests, then MINUTES (20) of traffic with workers killed, paused and ended at random
+	@OFFHOOK_REQUIRE_BROKER=1 $(BIN)/pytest -q -m soak
+	@$(BIN)/python -m tests.soak.run --minutes $(MINUTES)
+
+.PHONY: mutants
+mutants: setup ## Break the code on purpose, one declared fault at a time: each must make a test fail
+	@$(BIN)/python -m tests.mutation.run
+
+.PHONY: model-benchmark
+model-benchmark: setup ## The learners on a public table of card payments, labels a week late, beside the published figures
+	@$(BIN)/offhook model-benchmark
 
 .PHONY: figures
 figures: setup ## Measure the detector on held-out seeds, with each view a bank may have; writes out/figures.json

@@ -23,10 +23,26 @@ def main() -> None:
     """
 
 
-for command in (
-    demo, simulate, replay, score, evaluate, placebo, model_benchmark, worker, audit, topics, dead_letters, quarantine, metrics,
-    pseudonyms, policy, settings, schemas,
-):  # fmt: skip
+COMMANDS = (
+    demo,
+    simulate,
+    replay,
+    score,
+    evaluate,
+    placebo,
+    model_benchmark,
+    worker,
+    audit,
+    topics,
+    dead_letters,
+    quarantine,
+    metrics,
+    pseudonyms,
+    policy,
+    settings,
+    schemas,
+)
+for command in COMMANDS:
     main.add_command(command)
 
 if __name__ == "__main__":
