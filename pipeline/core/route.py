@@ -6,6 +6,7 @@ delivered when the link appears) and the last line change of each kind. What it 
 
 import hashlib
 from collections.abc import Callable, Iterator
+from operator import attrgetter
 from typing import Literal
 
 import msgspec
@@ -30,6 +31,7 @@ from pipeline.core.store import Encoded, InMemory, Store
 
 STATE_VERSION = 1
 DAY_MS = 86_400_000
+_event_id = attrgetter("event_id")
 
 
 class Link(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -53,6 +55,9 @@ class Link(msgspec.Struct, frozen=True, array_like=True, gc=False):
         if self.declared == "linked":
             return "linked"
         return "learned" if self.dispatched_at > self.occurred_at and self.dispatched_at >= learned_from else "unlinked"
+
+
+_NEVER = Link()
 
 
 class LineState(msgspec.Struct, array_like=True, gc=False):
@@ -136,19 +141,15 @@ class Router:
     def _learned_from(self, now: Ms) -> Ms:
         return now - DAY_MS * self._policy.windows.link_learned_days
 
-    def _active(self, state: LineState, now: Ms) -> list[str]:
-        learned_from = self._learned_from(now)
-        return sorted(account for account, link in state.links.items() if link.status(learned_from) != "unlinked")
-
     def _address(self, state: LineState, event: TelephonyEvent) -> list[AccountEvent]:
         if isinstance(event, LineChanged):
             have = state.changes.get(event.change)
             if have is None or (event.occurred_at, event.event_id) > (have.occurred_at, have.event_id):
                 state.changes = {**state.changes, event.change: event}
-        elif all(known.event_id != event.event_id for known in state.recent):
+        elif event.event_id not in map(_event_id, state.recent):
             since = event.arrived_at - 1000 * self._policy.windows.route_recent_s
-            state.recent = (*(e for e in state.recent if e.arrived_at >= since), event)[-self._policy.bounds.recent_events :]
-        accounts = self._active(state, event.arrived_at)
+            state.recent = (*[e for e in state.recent if e.arrived_at >= since], event)[-self._policy.bounds.recent_events :]
+        accounts = _active(state.links, self._learned_from(event.arrived_at))
         if len(accounts) > self._policy.bounds.line_accounts:
             self.overfull += 1
             return []
@@ -157,13 +158,13 @@ class Router:
     def _link(self, state: LineState, event: LinkChanged) -> list[AccountEvent]:
         account = event.account_id
         learned_from = self._learned_from(event.arrived_at)
-        before = self._active(state, event.arrived_at)
-        have = state.links.get(account, Link())
+        links = state.links
+        have = links.get(account, _NEVER)
         link = have.merged(event)
-        state.links = {**state.links, account: link}
-        after = self._active(state, event.arrived_at)
+        state.links = {**links, account: link}
         if have.status(learned_from) == link.status(learned_from):
             return []
+        before, after = _active(links, learned_from), _active(state.links, learned_from)
         if len(after) > self._policy.bounds.line_accounts:
             self.overfull += 1
             return []
@@ -242,6 +243,10 @@ class Router:
         self._lines.clear()
         self._clock = Clock(self._policy)
         self._offset = self._settled = -1
+
+
+def _active(links: dict[str, Link], learned_from: Ms) -> list[str]:
+    return sorted([account for account, link in links.items() if link.status(learned_from) != "unlinked"])
 
 
 def _derived_id(event: LinkChanged, account: str) -> str:

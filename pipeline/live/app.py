@@ -5,6 +5,7 @@ is one group and wants a process for itself: ``offhook worker`` with several sta
 """
 
 import asyncio
+import gc
 import logging
 import ssl
 from contextlib import nullcontext
@@ -45,6 +46,7 @@ log = logging.getLogger(__name__)
 STAGES = ("ingest", "route", "detect")  # those that a deployment needs; the audit may stand beside them
 METADATA_MS = 10_000  # a request of a few hundred bytes; Faust's five minutes left a group without partitions for as long
 REQUEST_TIMEOUT_S = 40.0  # the brokers' answer to anything; a session may not be longer
+COLLECT_EVERY = 20_000  # new objects that may be in a cycle, instead of 700: a fetched batch has thousands
 
 
 def group(settings: Settings, stage: str) -> str:
@@ -163,6 +165,8 @@ def _run(settings: Settings, stage: Stage, health: Health) -> None:
         app, _Doors(health, settings), runner, loop=loop, quiet=True, override_logging=False, redirect_stdouts=False, loglevel="INFO"
     )
     worker.spinner = None  # it would write control characters to standard output
+    gc.freeze()  # what has been loaded stays, and what is folded holds no cycles: there is next to nothing to look through, so seldom
+    gc.set_threshold(COLLECT_EVERY)
     try:
         worker.execute_from_commandline()
     except BaseException as e:  # Faust ends in SystemExit, or in what its own agents died of on the way out

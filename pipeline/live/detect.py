@@ -57,8 +57,10 @@ class DetectStage(FoldingStage[Partition]):
             outcomes = held.fold.fold(record.offset, event)
         except Exception as e:
             raise guarded(account, e) from e
-        said, bugs = self._said(held, outcomes)
         metrics.count_event(event)
+        if not outcomes and not held.fold.tripped:
+            return
+        said, bugs = self._said(held, outcomes)
         metrics.count_outcomes(outcome for outcome, _ in said)
         for outcome, out in said:
             if out is not None:

@@ -43,7 +43,11 @@ def calling_code(number: str) -> int | None:
     if normal is None or not _E164.fullmatch(normal):
         return None
     # Calling codes are one to three digits and none is the beginning of another (ITU-T E.164, section 6.2.1).
-    return next((code for n in (2, 3, 4) if (code := int(normal[1:n])) in COUNTRY_CODE_TO_REGION_CODE), None)
+    for end in (2, 3, 4):
+        code = int(normal[1:end])
+        if code in COUNTRY_CODE_TO_REGION_CODE:
+            return code
+    return None
 
 
 def abroad(phone: str, peer: str) -> bool | None:
