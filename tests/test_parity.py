@@ -99,8 +99,7 @@ def restored(policy: Policy, kept: dict[str, bytes], clock: bytes) -> Partition:
 
 def state_of(partition: Partition) -> dict[str, bytes]:
     """The encoded state of every account."""
-    encode = msgspec.msgpack.encode
-    return {account: encode(partition.timeline(account)) for account in partition.accounts()}
+    return {account: state for account in partition.accounts() if (state := partition.encoded(account)) is not None}
 
 
 # --- order and repetition
