@@ -18,6 +18,7 @@ from pipeline.__main__ import main
 from pipeline.core.partition import Partition
 from pipeline.core.route import Router
 from pipeline.live.effects import Effects
+from pipeline.live.folding import FoldingStage
 from pipeline.live.state import OwnedState
 from pipeline.live.transport import BatchConsumer
 
@@ -54,13 +55,14 @@ def _after(owner: type, name: str, when: Callable[..., bool] = lambda *_: True) 
     return wrap
 
 
-def _before(owner: type, name: str) -> Wrap:
+def _before(owner: type, name: str, when: Callable[..., bool] = lambda *_: True) -> Wrap:
     """The point in front of a method, asynchronous or not."""
     original = getattr(owner, name)
 
     def wrap(fuse: Fuse) -> None:
         def wrapped(*args: Any, **kwargs: Any) -> Any:
-            fuse.burn()
+            if when(*args):
+                fuse.burn()
             return original(*args, **kwargs)
 
         setattr(owner, name, wrapped)
@@ -76,6 +78,21 @@ def _all(*wraps: Wrap) -> Wrap:
     return wrap
 
 
+def _mark_outputs(_: Fuse) -> None:
+    """Note with the state of a partition whether the batch that was folded last leads to outputs: only there can a crash do harm."""
+    fold = FoldingStage._fold
+
+    async def wrapped(self: Any, held: Any, batch: Any, effects: Effects) -> None:
+        await fold(self, held, batch, effects)
+        held.state.leads_to_outputs = effects.count > 0
+
+    FoldingStage._fold = wrapped  # type: ignore[method-assign]
+
+
+def _leads_to_outputs(state: Any, *_: Any) -> bool:
+    return bool(state.leads_to_outputs)
+
+
 def _inside_changelog(fuse: Fuse) -> None:
     """The point at which the entities of a batch are durable and the clock, which is written last, is not."""
     append = OwnedState._append
@@ -83,7 +100,8 @@ def _inside_changelog(fuse: Fuse) -> None:
     async def wrapped(self: OwnedState, records: list[Any]) -> bool:
         if len(records) > 1:
             await append(self, records[:-1])
-            fuse.burn()
+            if _leads_to_outputs(self):
+                fuse.burn()
             return await append(self, records[-1:])
         return await append(self, records)
 
@@ -110,9 +128,9 @@ def _request(sent: bool) -> Wrap:
 
 POINTS: dict[str, Wrap] = {
     "after-outputs": _after(Effects, "send", lambda effects: effects.count > 0),  # before the changelog; in ingest: before the beats
-    "before-changelog": _before(OwnedState, "persist"),  # the outputs, if there were any, are durable
-    "inside-changelog": _inside_changelog,
-    "after-changelog": _after(OwnedState, "persist"),
+    "before-changelog": _all(_mark_outputs, _before(OwnedState, "persist", _leads_to_outputs)),
+    "inside-changelog": _all(_mark_outputs, _inside_changelog),
+    "after-changelog": _all(_mark_outputs, _after(OwnedState, "persist", _leads_to_outputs)),
     "before-settling": _before(BatchConsumer, "settle"),  # in ingest: after the beats
     "before-commit": _before(BatchConsumer, "_commit_offsets"),
     "after-commit": _after(BatchConsumer, "_commit_offsets"),

@@ -21,6 +21,7 @@ from pipeline.wire.log import LogRecord
 from pipeline.wire.topics import TOPICS
 
 ROOT = Path(__file__).parents[2]
+PATIENCE_S = 150  # for what takes seconds on a machine of one's own; nothing waits for the whole of it unless it fails
 KEY = "d1=" + "5a" * 32
 INPUT = {"ingest": [t for t, spec in TOPICS.items() if spec.direction == "in"], "route": ["lines"], "detect": ["events"]}
 
@@ -118,7 +119,7 @@ class Deployment:
         self.workers.append(worker)
         return worker
 
-    def died(self, worker: "subprocess.Popen[bytes]", where: object, within_s: float = 60) -> None:
+    def died(self, worker: "subprocess.Popen[bytes]", where: object, within_s: float = PATIENCE_S) -> None:
         """Wait until a worker has killed itself ``where`` it was to."""
         try:
             code = worker.wait(within_s)
@@ -126,7 +127,7 @@ class Deployment:
             raise AssertionError(f"the worker has not come to {where} within {within_s} s") from None
         assert code == -signal.SIGKILL, f"the worker ended with {code} before it came to {where}"
 
-    def stop(self, worker: "subprocess.Popen[bytes]", within_s: float = 30) -> int:
+    def stop(self, worker: "subprocess.Popen[bytes]", within_s: float = PATIENCE_S) -> int:
         """End a worker gracefully; returns its exit code. One that has only just been started is let come far enough to hear it."""
         deadline = time.monotonic() + within_s
         while worker.poll() is None and not _hears(worker.pid, signal.SIGTERM) and time.monotonic() < deadline:
@@ -134,7 +135,7 @@ class Deployment:
         worker.send_signal(signal.SIGTERM)
         return worker.wait(within_s)
 
-    def finish(self, workers: "dict[str, subprocess.Popen[bytes]]", within_s: float = 60) -> None:
+    def finish(self, workers: "dict[str, subprocess.Popen[bytes]]", within_s: float = PATIENCE_S) -> None:
         """Wait until all is read, end the workers gracefully, upstream first: what detect has folded is then all there is."""
         self.settled(tuple(workers), within_s)
         for stage in ("ingest", "route", "detect"):
@@ -149,7 +150,7 @@ class Deployment:
                 os.killpg(worker.pid, signal.SIGKILL)
                 worker.wait(10)
 
-    def until(self, true: Callable[[], object], what: str, within_s: float = 60) -> None:
+    def until(self, true: Callable[[], object], what: str, within_s: float = PATIENCE_S) -> None:
         """Wait until something is true. Raises AssertionError that says ``what`` was waited for."""
         deadline = time.monotonic() + within_s
         while not true():
@@ -159,7 +160,7 @@ class Deployment:
             assert time.monotonic() < deadline, f"not within {within_s} s: {what}"
             time.sleep(0.1)
 
-    def settled(self, stages: Sequence[str] = ("ingest", "route", "detect"), within_s: float = 60) -> float:
+    def settled(self, stages: Sequence[str] = ("ingest", "route", "detect"), within_s: float = PATIENCE_S) -> float:
         """Wait until the stages have committed all that there is to read, twice in a row; returns the seconds it took.
 
         Beats go on for ever, so ``events`` counts as settled up to the end it had when its writers were.
@@ -260,7 +261,7 @@ class Deployment:
         asyncio.run(run())
 
 
-async def _answered(ask: Callable[[], Awaitable[Any]], within_s: float = 60) -> Any:
+async def _answered(ask: Callable[[], Awaitable[Any]], within_s: float = PATIENCE_S) -> Any:
     """Ask a group's coordinator; on a broker that has just started there is none for a while."""
     deadline = time.monotonic() + within_s
     while True:

@@ -28,8 +28,8 @@ def test_two_workers_killed_and_ended_at_random_lose_nothing_and_say_nothing_els
     rng = random.Random(11)
     with Watch(live) as watch:
         workers = [live.start("detect"), live.start("detect", pure_python=True)]  # Faust's streams, compiled and not
-        with Feeder(appender(live, "detect"), recorded, seconds=60) as feeder:
-            for _ in range(6):
+        with Feeder(appender(live, "detect"), recorded, seconds=240) as feeder:
+            for _ in range(4):
                 before = sum(clocks_of(live.read("detect-state")).values())
                 live.until(lambda b=before: sum(clocks_of(live.read("detect-state")).values()) > b + 50, "something more is folded")  # type: ignore[misc]
                 victim = rng.randrange(2)
@@ -40,7 +40,7 @@ def test_two_workers_killed_and_ended_at_random_lose_nothing_and_say_nothing_els
                     assert live.stop(workers[victim]) == 0
                 workers[victim] = live.start("detect", pure_python=victim == 1)
             feeder.hurry()
-        live.settled(("detect",), within_s=90)
+        live.settled(("detect",))
         assert [live.stop(worker) for worker in workers] == [0, 0]
     accounts = verify(live, ("detect",), watch)
     assert accounts.where["events"]["recent"] > 1000
@@ -55,13 +55,11 @@ def test_sigterm_under_load_drains_and_nothing_is_read_again(
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     live = deploy(batch_records=50, http_port=port)
-    with Watch(live) as watch, Feeder(appender(live, stage), records, seconds=60) as feeder:
-        for _ in range(2):
-            before = sum(live.committed(stage).values())
-            worker = live.start(stage)
-            live.until(lambda b=before: sum(live.committed(stage).values()) > b + 100, "some of it is committed")  # type: ignore[misc]
-            assert feeder.is_alive(), "there was no load any more"
-            assert live.stop(worker) == 0
+    with Watch(live) as watch, Feeder(appender(live, stage), records, seconds=240) as feeder:
+        worker = live.start(stage)
+        live.until(lambda: sum(live.committed(stage).values()) > 100, "some of it is committed")
+        assert feeder.is_alive(), "there was no load any more"
+        assert live.stop(worker) == 0
         if stage != "ingest":
             clocks = clocks_of(live.read(f"{stage}-state"))
             committed = {partition: offset for (_, partition), offset in live.committed(stage).items()}

@@ -19,11 +19,11 @@ def test_one_worker_becomes_three_and_one_again(
     """A graceful change of hands: what was read is written and committed before the partitions go, so nothing is written twice."""
     live = deploy(batch_records=20)
 
-    def more(count: int = 100) -> None:
+    def more(count: int = 60) -> None:
         before = sum(live.committed("detect").values())
         live.until(lambda: sum(live.committed("detect").values()) > before + count, "more is committed")
 
-    with Watch(live) as watch, Feeder(appender(live, "detect"), recorded, seconds=90) as feeder:
+    with Watch(live) as watch, Feeder(appender(live, "detect"), recorded, seconds=240) as feeder:
         workers = [live.start("detect", instance_id=names[0])]
         more()
         workers += [live.start("detect", instance_id=name) for name in names[1:]]
