@@ -204,6 +204,7 @@ class OwnedState:
         image = Image()
         async with self._open_changelog(self._changelog, self._partition) as reader:
             self._position = await reader.read(self._position, image.take)
+        self._loaded = image.top <= self.epoch  # else memory is behind: what was read here is nowhere, and the next claim reads all
         if image.top > self.epoch:
             raise Overtaken(f"{self} was claimed under epoch {image.top}, ours is {self.epoch}")
 

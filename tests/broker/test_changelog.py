@@ -133,6 +133,9 @@ def test_a_stale_owner_that_writes_late_wins_nothing(deploy: Callable[..., Deplo
         await state.claim(3)
         assert third.values == fold.values
         assert state.folded == 199
+        await old.claim(4)  # the partition comes back to it: what it has in memory is of long ago
+        assert stale.values == fold.values
+        assert old.folded == 199
 
     run(deploy(partitions=1), body)
 
