@@ -105,13 +105,13 @@ def read_columns(path: Path, names: Collection[str]) -> dict[str, list[float | i
     try:
         footer = Compact(data, len(data) - 8 - int.from_bytes(data[-8:-4], "little")).struct()
         optional = {e[4].decode(): e.get(3, 0) == 1 for e in footer[2]}
-        found: dict[str, list[float | int | None]] = {name: [] for name in names}
-        for group in footer[4]:
-            chunks = {chunk[3][3][0].decode(): chunk[3] for chunk in group[1]}
-            for name, values in found.items():
-                values.extend(chunk_values(data, chunks[name], optional[name]))
-    except (IndexError, UnicodeDecodeError, zstandard.ZstdError) as e:
+        groups = [{chunk[3][3][0].decode(): chunk[3] for chunk in group[1]} for group in footer[4]]
+        missing = [name for name in names if name not in optional]
+        found = {name: [v for chunks in groups for v in chunk_values(data, chunks[name], optional[name])] for name in names if not missing}
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError, zstandard.ZstdError) as e:
         raise UnreadableTable(f"damaged: {e}") from None
+    if missing:
+        raise KeyError(missing[0])
     return found
 
 
@@ -133,7 +133,10 @@ def chunk_values(data: bytes, chunk: dict[int, Any], optional: bool) -> list[flo
         if header[1] == DICTIONARY_PAGE:
             dictionary = array(code, page)
         elif header[1] == DATA_PAGE:
-            out += page_values(page, header[5], code, dictionary, optional)
+            values = page_values(page, header[5], code, dictionary, optional)
+            if not values:
+                raise UnreadableTable("an empty page")
+            out += values
         else:
             raise UnreadableTable(f"page type {header[1]}")
     return out
