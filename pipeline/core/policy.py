@@ -31,6 +31,7 @@ class Bounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     settled: Count = 8  # assessments kept per account for a later disposition (architecture.md)
     settled_days: Count = 45  # and for how long
     line_accounts: Count = 32  # a phone with more accounts is not fanned out (contract.md)
+    line_links: Count = 256  # links remembered per phone, those of the accounts last heard of: a switchboard's phone has no end of them
 
 
 class Windows(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

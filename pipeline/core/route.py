@@ -50,6 +50,11 @@ class Link(msgspec.Struct, frozen=True, array_like=True, gc=False):
             return self
         return Link(event.occurred_at, event.event_id, event.status, self.dispatched_at)
 
+    @property
+    def heard_at(self) -> Ms:
+        """When the account was last heard of on this line (ms)."""
+        return max(self.occurred_at, self.dispatched_at)
+
     def status(self, learned_from: Ms) -> Literal["linked", "unlinked", "learned"]:
         """A declared link stands; a code sent to the line since its end, and not too long ago, teaches one too."""
         if self.declared == "linked":
@@ -141,6 +146,17 @@ class Router:
     def _learned_from(self, now: Ms) -> Ms:
         return now - DAY_MS * self._policy.windows.link_learned_days
 
+    def _active(self, links: dict[str, Link], learned_from: Ms) -> list[str] | None:
+        """The accounts of a line, in order; None, and counted, where there are too many for what happens on it to be fanned out."""
+        active: list[str] = []
+        for account, link in links.items():
+            if link.status(learned_from) != "unlinked":
+                active.append(account)
+                if len(active) > self._policy.bounds.line_accounts:
+                    self.overfull += 1
+                    return None
+        return sorted(active)
+
     def _address(self, state: LineState, event: TelephonyEvent) -> list[AccountEvent]:
         if isinstance(event, LineChanged):
             have = state.changes.get(event.change)
@@ -149,9 +165,8 @@ class Router:
         elif event.event_id not in map(_event_id, state.recent):
             since = event.arrived_at - 1000 * self._policy.windows.route_recent_s
             state.recent = (*[e for e in state.recent if e.arrived_at >= since], event)[-self._policy.bounds.recent_events :]
-        accounts = _active(state.links, self._learned_from(event.arrived_at))
-        if len(accounts) > self._policy.bounds.line_accounts:
-            self.overfull += 1
+        accounts = self._active(state.links, self._learned_from(event.arrived_at))
+        if accounts is None:
             return []
         return [msgspec.structs.replace(event, account_id=account) for account in accounts]
 
@@ -161,15 +176,17 @@ class Router:
         links = state.links
         have = links.get(account, _NEVER)
         link = have.merged(event)
-        state.links = {**links, account: link}
-        if have.status(learned_from) == link.status(learned_from):
+        state.links = links = {**links, account: link}
+        if len(links) > self._policy.bounds.line_links:  # the one not heard of for longest goes; ties by id, so that no order shows
+            del links[min(links, key=lambda who: (links[who].heard_at, who))]
+        before = have.status(learned_from)
+        if before == link.status(learned_from) or account not in links:
             return []
-        before, after = _active(links, learned_from), _active(state.links, learned_from)
-        if len(after) > self._policy.bounds.line_accounts:
-            self.overfull += 1
+        after = self._active(links, learned_from)
+        if after is None:
             return []
         out: list[AccountEvent] = []
-        for who in sorted({*after, *before}):
+        for who in sorted({*after, account}):  # the others are told that there is one more, or one less
             told = state.links[who]
             status = told.status(learned_from)
             out.append(
@@ -183,7 +200,7 @@ class Router:
                     accounts=len(after),
                 )
             )
-        if account in after and account not in before:
+        if before == "unlinked":
             since = event.arrived_at - 1000 * self._policy.windows.route_recent_s
             changed_since = event.arrived_at - DAY_MS * self._policy.windows.route_line_days
             known: list[TelephonyEvent] = [c for _, c in sorted(state.changes.items()) if c.occurred_at >= changed_since]
@@ -243,10 +260,6 @@ class Router:
         self._lines.clear()
         self._clock = Clock(self._policy)
         self._offset = self._settled = -1
-
-
-def _active(links: dict[str, Link], learned_from: Ms) -> list[str]:
-    return sorted([account for account, link in links.items() if link.status(learned_from) != "unlinked"])
 
 
 def _derived_id(event: LinkChanged, account: str) -> str:

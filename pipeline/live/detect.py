@@ -1,9 +1,10 @@
 """What do the events of an account say? The live stage around core.partition: ``events`` in; alerts, decisions and holds out."""
 
+import time
 from collections.abc import Callable, Sequence
 
 from pipeline.core.errors import InvalidEvent
-from pipeline.core.events import Beat
+from pipeline.core.events import FEEDS, Beat
 from pipeline.core.outcome import Finding, Late, Outcome
 from pipeline.core.partition import Partition
 from pipeline.core.policy import Policy
@@ -43,6 +44,14 @@ class DetectStage(FoldingStage[Partition]):
     def new_fold(self, encoded: Callable[[], Encoded]) -> Partition:
         """An empty partition."""
         return Partition(self._policy, self._cached, encoded)
+
+    async def tick(self) -> None:
+        """As every folding stage; and tell how far the clock lies back, and which feeds it lacks."""
+        await super().tick()
+        folds = [held.fold for held in self._held.values() if held.fold.now]
+        metrics.CLOCK_AGE.set(max([time.time() - fold.now / 1000 for fold in folds], default=0.0))
+        for feed in FEEDS:
+            metrics.FEED_MISSING.labels(feed).set(any(feed in fold.missing for fold in folds))
 
     def fold(self, held: Held[Partition], batch: Batch, record: Record, effects: Effects) -> None:
         """Fold one record of ``events``. An event that came too late becomes a dead letter."""

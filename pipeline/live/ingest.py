@@ -29,6 +29,7 @@ from pipeline.wire.dead_letter import DeadLetters
 from pipeline.wire.ingest import Ingest
 
 log = logging.getLogger(__name__)
+FOLLOWING: tuple[Feed, ...] = ("otp-entries", "account-changes", "dispositions")  # read after what explains them
 
 
 class IngestStage:
@@ -48,7 +49,7 @@ class IngestStage:
         """``feeds``: the raw topics that exist, without ``prefix``, and how many partitions they have."""
         self.sources = tuple(prefix + feed for feed in feeds)
         self.targets = tuple(prefix + topic for topic in ("events", "lines", "dead-letters"))
-        self.admission = Alignment()
+        self.admission = Alignment(prefix + feed for feed in FOLLOWING)
         self._feed: dict[str, Feed] = {prefix + feed: feed for feed in feeds}
         self._prefix = prefix
         self._read = ingest.read

@@ -102,6 +102,16 @@ COMMIT_AGE = _declare(
     ["stage", "topic", "partition"],
 )
 WATERMARK_AGE = _declare(Gauge, "offhook_watermark_age_seconds", "How far a feed's newest arrival lies back", "seconds", ["feed"])
+CLOCK_AGE = _declare(
+    Gauge,
+    "offhook_clock_age_seconds",
+    "How far back detect's clock lies, the slowest partition's: deadlines wait where a feed, or route, is behind; alerts do not",
+    "seconds",
+)
+FEED_MISSING = _declare(
+    Gauge, "offhook_feed_missing", "1 while alerts are made without a feed: it is behind, silent, suspended or absent", "none", ["feed"]
+)
+OVERFULL = _declare(Counter, "offhook_overfull_lines", "Events on a phone with too many accounts, which no account was told of", "events")
 LOOP_LAG = _declare(Histogram, "offhook_loop_lag_seconds", "How late the event loop wakes a sleeper", "seconds", (), _SHORT)
 
 PARTITIONS = _declare(

@@ -14,6 +14,7 @@ from pipeline.core.events import Beat
 from pipeline.core.policy import Policy
 from pipeline.core.route import Router
 from pipeline.core.store import Encoded
+from pipeline.live import metrics
 from pipeline.live.batch import Batch, Record
 from pipeline.live.effects import Effects
 from pipeline.live.folding import SET_ASIDE, FoldingStage, Held, Place, decoded, guarded, in_memory
@@ -81,5 +82,8 @@ class RouteStage(FoldingStage[Router]):
             found = held.fold.fold(record.offset, event)
         except Exception as e:
             raise guarded(line, e) from e
+        if held.fold.overfull:
+            metrics.OVERFULL.inc(held.fold.overfull)
+            held.fold.overfull = 0
         for addressed in found:
             effects.add("events", addressed.account_id.encode(), encode_event(addressed))

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import msgspec
 from faust.types.tuples import TP
 
-from pipeline.live.align import AHEAD_MS, STALLED_S, Alignment
+from pipeline.live.align import AHEAD_MS, LEAD_MS, STALLED_S, Alignment
 
-A, B, C = TP("logins", 0), TP("telephony", 0), TP("telephony", 1)
+A, B, C, E = TP("logins", 0), TP("telephony", 0), TP("telephony", 1), TP("otp-entries", 0)
 
 
 class Fetched(msgspec.Struct):
@@ -32,7 +32,7 @@ class Seconds:
 
 def test_the_slowest_is_admitted_whole_steps_and_the_others_wait() -> None:
     alignment = Alignment()
-    waiting = {A: at(1000, 2000, 1000 + AHEAD_MS, 1001 + AHEAD_MS), B: at(90_000)}
+    waiting = {A: at(1000, 2000, 1000 + LEAD_MS, 1001 + LEAD_MS), B: at(90_000)}
     assert alignment.admit(waiting, []) == {A: 3}
 
 
@@ -45,7 +45,24 @@ def test_nothing_is_admitted_before_every_partition_has_been_heard_of() -> None:
 def test_one_that_is_being_handled_holds_the_others_to_what_it_gave_last() -> None:
     alignment = Alignment()
     alignment.admit({A: at(1000), B: at(2000)}, [])
-    assert alignment.admit({B: at(2500, 1000 + AHEAD_MS, 50_000)}, [A]) == {B: 2}
+    assert alignment.admit({B: at(2500, 1000 + LEAD_MS, 90_000)}, [A]) == {B: 2}
+
+
+def test_entries_follow_what_explains_them_once_it_is_written() -> None:
+    alignment = Alignment(["otp-entries"])
+    entries = at(1500, 1000 + AHEAD_MS, 1001 + AHEAD_MS, 40_000 + AHEAD_MS, 50_000)
+    calls = at(1000, 30_000, 80_000)
+    assert alignment.admit({B: calls, E: entries}, []) == {B: 2, E: 2}
+    entries = entries[2:]
+    assert alignment.admit({E: entries}, [B]) == {}, "the call of 1000 is on its way"
+    assert alignment.admit({B: at(40_000, 90_000), E: entries}, []) == {B: 1, E: 2}, "it is written, and that of 40,000 is next"
+    assert alignment.admit({E: entries[2:]}, []) == {E: 1}, "nothing is left that it could overtake"
+
+
+def test_followers_hold_the_others_to_their_lead() -> None:
+    alignment = Alignment(["otp-entries"])
+    assert alignment.admit({A: at(1000, 2000 + LEAD_MS), E: at(1000)}, []) == {A: 1, E: 1}
+    assert alignment.admit({A: at(1000 + LEAD_MS, 1001 + LEAD_MS)}, [E]) == {A: 1}
 
 
 def test_an_empty_partition_holds_nobody() -> None:
@@ -54,7 +71,7 @@ def test_an_empty_partition_holds_nobody() -> None:
 
 def test_one_that_gives_nothing_for_long_no_longer_holds_the_others() -> None:
     clock = Seconds()
-    alignment = Alignment(clock)
+    alignment = Alignment(monotonic=clock)
     assert alignment.admit({A: at(1000)}, [B]) == {}
     clock.now = STALLED_S
     assert alignment.admit({A: at(1000)}, [B]) == {}
