@@ -18,7 +18,7 @@ from pipeline.core.store import Encoded
 
 _PREFIX = "offhook-store-"
 _LOCK = "lock"
-_BUFFER_BYTES = 8 << 20  # written to a file when it is full; two per partition at most
+_BUFFER_BYTES = 4 << 20  # written to a file when it is full; two per partition at most
 _CACHE_BYTES = 16 << 20  # of blocks read; the files themselves are in the page cache while there is memory
 _BLOOM_BITS = 10  # per key: one in a hundred reads of an account that is not there looks into a file
 _OPEN_FILES = 256

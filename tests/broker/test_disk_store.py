@@ -15,7 +15,7 @@ from pipeline.live.outbox import Outgoing
 from tests.broker.harness import ROOT, Deployment
 from tests.broker.verifier import verify
 
-pytestmark = pytest.mark.broker
+pytestmark = [pytest.mark.broker, pytest.mark.timeout(900)]  # on a busy machine its workers take their time
 FULL = "ulimit -f 512; exec "  # no file larger than 512 KiB: what a full disk or a quota looks like to whoever writes
 
 
@@ -42,14 +42,14 @@ def test_workers_that_keep_accounts_on_disk_lose_nothing_over_a_kill_and_leave_n
     half = len(recorded) // 2
     live.append("events", recorded[:half])
     worker = live.start("detect")
-    live.settled(("detect",))
+    live.settled(("detect",), within_s=240)
     assert list(tmp_path.glob("offhook-store-*/detect-*/CURRENT")), "there is a database for each partition"
     worker.kill()
     worker.wait()
     left = list(tmp_path.glob("offhook-store-*/lock"))
     assert len(left) == 1
     live.append("events", recorded[half:])
-    live.finish({"detect": live.start("detect")})
+    live.finish({"detect": live.start("detect")}, within_s=240)
     verify(live, stages=("detect",))
     assert len(live.read("alerts")) > 5
     assert list(tmp_path.glob("offhook-store-*/lock")) == [], "what the killed worker left is gone, and so is this one's"
@@ -59,12 +59,11 @@ def test_a_disk_that_is_full_or_damaged_ends_the_worker_with_a_sentence_and_a_re
     deploy: Callable[..., Deployment], recorded: list[Outgoing], tmp_path: Path
 ) -> None:
     live = deploy(partitions=1)
-    lives = many(recorded, 8)
-    third = len(lives) // 3
-    live.append("events", lives[:third])
+    third = len(recorded) // 3
+    live.append("events", many(recorded[:third], 6))
     command = f"{sys.executable} -m pipeline worker --stages detect"
     full = subprocess.run(  # it writes more than such a file may hold long before the end
-        ["/bin/sh", "-c", FULL + command], env=environment(live, tmp_path / "full"), cwd=ROOT, capture_output=True, timeout=200, check=False
+        ["/bin/sh", "-c", FULL + command], env=environment(live, tmp_path / "full"), cwd=ROOT, capture_output=True, timeout=300, check=False
     )
     said = full.stderr.decode()
     assert full.returncode == DISK.code, said
@@ -75,18 +74,18 @@ def test_a_disk_that_is_full_or_damaged_ends_the_worker_with_a_sentence_and_a_re
     with (tmp_path / "said").open("w+") as heard:
         worker = subprocess.Popen([sys.executable, *command.split()[1:]], env=environment(live, data), cwd=ROOT, stderr=heard)
         live.workers.append(worker)
-        live.settled(("detect",), within_s=120)
+        live.settled(("detect",), within_s=240)
         damage(data)
-        live.append("events", lives[third : 2 * third])
-        code = worker.wait(120)
+        live.append("events", many(recorded[third : 2 * third], 2))
+        code = worker.wait(300)
         heard.seek(0)
         said = heard.read()
     assert code == DISK.code, said
     assert re.search(r"the store on disk failed in \S+: (Corruption|IO error)", said)
     assert "OFFHOOK_STORE=memory" in said
 
-    live.append("events", lives[2 * third :])
-    live.finish({"detect": live.start("detect", store="disk", data_dir=data, cached_accounts=50)}, within_s=120)
+    live.append("events", many(recorded[2 * third :], 1))
+    live.finish({"detect": live.start("detect", store="disk", data_dir=data, cached_accounts=50)}, within_s=240)
     verify(live, stages=("detect",))
 
 
