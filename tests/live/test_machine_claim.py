@@ -1,0 +1,73 @@
+"""Has an owner read all that was written before its claim, whoever wrote at the last moment? The one interleaving, step by step."""
+
+from collections.abc import Callable
+
+import pytest
+from faust.types.tuples import TP
+
+from tests.live.simulated import CHANGELOG, SOURCE, Broker, Request, SteppedLoop, Worker
+from tests.live.test_machine import POLICY, script
+
+STATE = TP(CHANGELOG, 0)
+
+
+def writes_state(request: Request) -> bool:
+    return request.kind == "produce" and request.place == STATE
+
+
+def drive(broker: Broker, worker: Worker, until: Callable[[], bool], but: Callable[[Request], bool] = lambda _: False) -> None:
+    """Answer a worker's requests, all ``but`` some, until something is true."""
+    for _ in range(200):
+        if until():
+            return
+        for request in broker.of(worker):
+            if not but(request):
+                broker.finish(request)
+                worker.loop.settle()
+                break
+        else:
+            worker.pass_time(0.3)
+    raise AssertionError("it does not come to that")
+
+
+def claimed(worker: Worker) -> bool:
+    held = worker.stage._held.get(0)
+    return held is not None and held.claim is not None and held.claim.done()
+
+
+@pytest.fixture
+def broker() -> Broker:
+    """A broker with a dozen events in one partition."""
+    broker = Broker(1)
+    for value in script(0)[:12]:
+        broker.log(SOURCE, 0).append(b"key", value)
+    return broker
+
+
+@pytest.mark.parametrize("written", ["before the claim lands", "after the claim has landed"])
+def test_what_a_stale_owner_writes_at_the_last_moment_is_read_before_a_claim_stands(broker: Broker, written: str) -> None:
+    loops = SteppedLoop(), SteppedLoop()
+    old = Worker(broker, loops[0], 8, POLICY)
+    broker.generation, broker.owners = 1, {0: old}
+    old.assign({0}, 1)
+    drive(broker, old, lambda: claimed(old))
+    drive(broker, old, lambda: any(map(writes_state, broker.of(old))), but=writes_state)  # it has folded; its state is on the way
+    new = Worker(broker, loops[1], 8, POLICY)
+    broker.generation, broker.owners = 2, {0: new}
+    new.assign({0}, 2)
+    drive(broker, new, lambda: any(map(writes_state, broker.of(new))), but=writes_state)  # it has read; its claim is on the way
+    first, second = (old, new) if written.startswith("before") else (new, old)
+    drive(broker, first, lambda: not any(map(writes_state, broker.requests)) or not any(map(writes_state, broker.of(first))))
+    drive(broker, second, lambda: not any(map(writes_state, broker.of(second))))
+    drive(broker, new, lambda: claimed(new))
+    state = new.stage._held[0].state
+    if written.startswith("before"):
+        assert state.folded == 7, "it has not read what was written before its claim"
+        assert state.epoch > 2, "the claim that was overtaken is spent"
+    else:
+        assert state.epoch == 2
+        assert old.consumer._position == {}, "who was overtaken has nothing to commit"
+    for worker in (old, new):
+        worker.die()
+    for loop in loops:
+        loop.close()
