@@ -47,7 +47,8 @@ class Broker:
 
     def deployment(self, prefix: str, **settings: Any) -> Deployment:
         """Topics of their own, every one of them stamped by the broker, so that what is measured is between two appends."""
-        live = Deployment(self.bootstrap, prefix, PARTITIONS, trust_create_time="false", **settings)
+        patient = {"session_timeout_s": 30} | settings  # a machine that is busy with measuring loses no member of a group
+        live = Deployment(self.bootstrap, prefix, PARTITIONS, trust_create_time="false", **patient)
         self.create({prefix + name: spec.cleanup for name, spec in TOPICS.items()})
         return live
 

@@ -34,13 +34,14 @@ MOST_MS = 600_000  # the largest latency the histogram holds
 
 
 class Rate(NamedTuple):
-    """A stream to be measured: raw records a second, for how long (s)."""
+    """A stream to be measured: raw records a second, for how long (s), and attacks for each honest code; a bank has 0.001 or fewer."""
 
     per_second: int
     seconds: float
+    attacks: float = 20.0
 
 
-RATES = (Rate(2_000, 45), Rate(10_000, 20))
+RATES = (Rate(2_000, 45), Rate(10_000, 20, attacks=4.0))
 
 
 class Completed(NamedTuple):
@@ -73,7 +74,7 @@ def _at_rate(
     broker: Broker, live: Deployment, workers: dict[str, "subprocess.Popen[bytes]"], rate: Rate, seed: int, folder: Path
 ) -> list[Figure]:
     now = int(time.time() * 1000)
-    stream = traffic.paced(seed, rate.per_second, rate.seconds, folder, now + PREPARE_S * 1000)
+    stream = traffic.paced(seed, rate.per_second, rate.seconds, rate.attacks, folder, now + PREPARE_S * 1000)
     live.load(stream.ahead)
     live.settled(STAGES, WITHIN_S)
     starts_at = max(now + PREPARE_S * 1000, int(time.time() * 1000) + 1000)  # later than its records say: they are underway for longer

@@ -14,7 +14,7 @@ import msgspec
 from rich.console import Console
 
 from pipeline.simulate.run import simulate
-from tests.bench import embedded, growth, latency, recovery, throughput, traffic
+from tests.bench import embedded, growth, latency, recovery, stores, throughput, traffic
 from tests.bench.figure import Bench, Figure, Section, machine, missed, table, versions
 
 OUT = Path("out")
@@ -30,7 +30,7 @@ def log() -> Path:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measure throughput, latency, recovery, memory and growth.")
-    parser.add_argument("--only", default="", help="sections, with commas between: replay, growth, throughput, latency, recovery")
+    parser.add_argument("--only", default="", help="sections, with commas between: replay, throughput, latency, recovery, growth, stores")
     parser.add_argument("--check", action="store_true", help="exit with 1 when a bar does not hold")
     parser.add_argument("--idle-minutes", type=float, default=IDLE_S / 60, help="how long nothing happens before the first event is timed")
     chosen = parser.parse_args()
@@ -40,6 +40,7 @@ def main() -> None:
         "latency": lambda: latency.measure(60 * chosen.idle_minutes),
         "recovery": recovery.measure,
         "growth": growth.measure,
+        "stores": stores.measure,
     }
     wanted = chosen.only.split(",") if chosen.only else list(sections)
     if unknown := set(wanted) - sections.keys():

@@ -28,7 +28,6 @@ from pipeline.wire.pseudonym import Pseudonyms
 
 SEED = 11
 SPAN_MS = 20 * 60_000  # a backlog's times are pressed into this long before now, so that nothing in it is late
-ATTACKS_PER_CODE = 60.0  # of an honest customer: thousands of alerts in a minute; a bank sees one in 1,000 or fewer
 HOUSEHOLDS = 6_000
 AHEAD_MS = 300_000  # what a stream is loaded ahead with; the links of phones are from long before
 _INSTANT = re.compile(rb'("(?:occurred_at|expires_at|since)"\s*:\s*")([^"]+)(")')
@@ -100,13 +99,13 @@ class Paced(msgspec.Struct):
     mix: str  # what is in it, for people
 
 
-def paced(seed: int, per_second: int, seconds: float, folder: Path, starts_at: Ms) -> Paced:
-    """Make an attack-heavy stream of ``per_second`` raw records that begins at ``starts_at`` (ms since the epoch).
+def paced(seed: int, per_second: int, seconds: float, attacks: float, folder: Path, starts_at: Ms) -> Paced:
+    """Make a stream of ``per_second`` raw records, with ``attacks`` for each honest code, that begins at ``starts_at`` (ms since the epoch).
 
     A simulated bank of some thousand households is laid over itself, under other names each time, until there is enough.
     """
     wanted = int(per_second * seconds)
-    made = simulate(seed, HOUSEHOLDS, 0.2, folder, history_days=0, prior=ATTACKS_PER_CODE, lookalikes=0.2, noise=False)
+    made = simulate(seed, HOUSEHOLDS, 0.2, folder, history_days=0, prior=attacks, lookalikes=0.2, noise=False)
     households = list(_households(merge_logs([folder / made.log])))
     rng = random.Random(seed)
     out = Paced([], [], "")
