@@ -41,7 +41,7 @@ class Rate(NamedTuple):
     attacks: float = 20.0
 
 
-RATES = (Rate(2_000, 45), Rate(10_000, 20, attacks=4.0))
+RATES = (Rate(2_000, 45), Rate(10_000, 12))
 
 
 class Completed(NamedTuple):

@@ -29,7 +29,7 @@ from pipeline.wire.pseudonym import Pseudonyms
 SEED = 11
 SPAN_MS = 20 * 60_000  # a backlog's times are pressed into this long before now, so that nothing in it is late
 HOUSEHOLDS = 6_000
-AHEAD_MS = 300_000  # what a stream is loaded ahead with; the links of phones are from long before
+AHEAD_MS = 120_000  # what a stream is loaded ahead with; the links of phones are from long before
 _INSTANT = re.compile(rb'("(?:occurred_at|expires_at|since)"\s*:\s*")([^"]+)(")')
 
 
@@ -100,7 +100,7 @@ class Paced(msgspec.Struct):
 
 
 def paced(seed: int, per_second: int, seconds: float, attacks: float, folder: Path, starts_at: Ms) -> Paced:
-    """Make a stream of ``per_second`` raw records, with ``attacks`` for each honest code, that begins at ``starts_at`` (ms since the epoch).
+    """Make a stream of ``per_second`` raw records, with ``attacks`` for each honest code, from ``starts_at`` (ms since the epoch) on.
 
     A simulated bank of some thousand households is laid over itself, under other names each time, until there is enough.
     """
