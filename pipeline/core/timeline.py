@@ -102,7 +102,8 @@ class _Packed(msgspec.Struct, array_like=True, gc=False):
     body: bytes
 
 
-plain = msgspec.msgpack.Encoder().encode
+_encoder = msgspec.msgpack.Encoder()
+plain = _encoder.encode
 _decode = msgspec.msgpack.Decoder(Timeline).decode
 _decode_packed = msgspec.msgpack.Decoder(_Packed).decode
 _decode_head = msgspec.msgpack.Decoder(Head).decode
@@ -114,7 +115,10 @@ _decompress = zstandard.ZstdDecompressor(dict_data=_words).decompress
 
 def encode(timeline: Timeline) -> bytes:
     """Write a Timeline down, packed."""
-    return plain(_Packed(STATE_VERSION, timeline.offset, timeline.deadline, _compress(plain(timeline))))
+    buffer = bytearray()
+    _encoder.encode_into(timeline, buffer)
+    _encoder.encode_into(_Packed(STATE_VERSION, timeline.offset, timeline.deadline, _compress(buffer)), buffer)
+    return bytes(buffer)  # of its exact size: what an encoder gives is made larger and cut, which leaves holes in memory
 
 
 def read_head(raw: bytes) -> Head:
