@@ -69,8 +69,8 @@ class Anomaly:
 
     def learn(self, features: Mapping[str, FeatureValue]) -> None:
         """Learn one example, whatever it was."""
+        row = self.encoder.row(features)  # first of all: a wrong value must teach nothing
         self.encoder.learn(features)
-        row = self.encoder.row(features)
         self.learn_row(row, self.encoder.scaled(row))
 
     def learn_row(self, row: Row, scaled: Row) -> None:

@@ -79,8 +79,8 @@ class Blend:
         return cls(BlendState(schema, (), linear.state(), forest.state(), anomaly.state(), Spread(0, 0.0, 0.0), stack, PriorState()))
 
     def learn(self, features: Mapping[str, FeatureValue], label: bool, weight: float = 1.0) -> None:
+        row = self.encoder.row(features)  # first of all: a wrong value must teach nothing
         self.encoder.learn(features)
-        row = self.encoder.row(features)
         scaled = self.encoder.scaled(row)
         score = self.anomaly.score_row(row, scaled)
         self.unusual.learn(score)

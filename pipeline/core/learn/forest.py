@@ -143,8 +143,9 @@ class Forest:
         return cls(ForestState(schema, (), settings, seed, 0, (MemberState(),) * settings.trees))
 
     def learn(self, features: Mapping[str, FeatureValue], label: bool, weight: float = 1.0) -> None:
+        row = self.encoder.row(features)  # first of all: a wrong value must teach nothing
         self.encoder.learn(features)
-        self.learn_row(self.encoder.row(features), label, weight)
+        self.learn_row(row, label, weight)
 
     def learn_row(self, row: Row, label: bool, weight: float) -> None:
         weight = balanced(label, weight, self.settings.balance)

@@ -38,8 +38,9 @@ class Linear:
         return cls(LinearState(schema, (), LogisticState(settings, (0.0,) * len(schema.columns), start, 0)))
 
     def learn(self, features: Mapping[str, FeatureValue], label: bool, weight: float = 1.0) -> None:
+        row = self.encoder.row(features)  # first of all: a wrong value must teach nothing
         self.encoder.learn(features)
-        self.logistic.learn(self.encoder.scaled(self.encoder.row(features)), label, weight)
+        self.logistic.learn(self.encoder.scaled(row), label, weight)
 
     def state(self, to_learn: bool = True) -> LinearState:
         """All of it in numbers; scoring needs no less than learning."""

@@ -24,7 +24,7 @@ from pipeline.core.learn.prediction import Learner, Scorer
 from pipeline.core.learn.schema import Schema
 
 VERSION = 1
-MOST_BYTES = 4 << 20  # a blend over OffHook's features with 10 full trees has under 2 MB; its scoring snapshot under 300 kB
+MOST_BYTES = 8 << 20  # the default forest, full and with as many trees in the background: 20 * 127 leaves * 10 columns * 200 bytes = 5 MB
 
 ModelState = LinearState | ForestState | BlendState
 Refusal = Literal[

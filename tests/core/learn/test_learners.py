@@ -118,6 +118,7 @@ WRONG: list[dict[str, FeatureValue]] = [
     {"new_device": "yes"},
     {"channel": 3.0},
     {"channel": True},
+    {"share": 5.0, "new_device": 1},
 ]
 
 

@@ -16,6 +16,7 @@ from pipeline.core.learn.forest import Forest
 from pipeline.core.learn.linear import Linear
 from pipeline.core.learn.schema import FeatureValue, Field, Schema
 from pipeline.core.learn.snapshot import (
+    MOST_BYTES,
     REFUSALS,
     VERSION,
     Content,
@@ -158,7 +159,7 @@ def test_too_large_is_refused_both_ways() -> None:
     with refused("too_large"):
         write_snapshot(FRESH["blend"](), KEY, examples=0, through=0, most_bytes=1000)
     with refused("too_large"):
-        read_snapshot(b" " * (5 << 20), TRUSTED)
+        read_snapshot(b" " * (MOST_BYTES + 1), TRUSTED)
 
 
 def test_other_features_are_refused() -> None:
