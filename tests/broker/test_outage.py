@@ -42,7 +42,11 @@ def sparse(tmp_path_factory: pytest.TempPathFactory) -> Sparse:
     return Sparse(log, said_by_replay(log, out / "said"))
 
 
-@pytest.mark.parametrize("down", [STAGES, ("ingest",), ("route",), ("detect",)], ids="+".join)
+@pytest.mark.parametrize(
+    "down",
+    [STAGES, ("route",), pytest.param(("ingest",), marks=pytest.mark.soak), pytest.param(("detect",), marks=pytest.mark.soak)],
+    ids="+".join,
+)
 def test_two_hours_without_a_stage_end_like_two_hours_with_it(
     deploy: Callable[..., Deployment], sparse: Sparse, down: Collection[str]
 ) -> None:
