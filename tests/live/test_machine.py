@@ -321,7 +321,9 @@ class Machine(RuleBasedStateMachine):
         """A request fails."""
         worker = self.workers[slot]
         if worker is not None and slot not in self.frozen:
-            requests = [r for r in self.broker.of(worker) if r.kind != "fetch"]  # a consumer tries again by itself
+            mine = self.broker.of(worker)
+            outputs = [r for r in mine if r.kind == "produce" and r.place.topic != CHANGELOG]
+            requests = outputs or [r for r in mine if r.kind != "fetch"]  # a consumer fetches again by itself
             if requests:
                 worker.fail(requests[pick % len(requests)])
                 self.look(slot)

@@ -71,3 +71,39 @@ def test_what_a_stale_owner_writes_at_the_last_moment_is_read_before_a_claim_sta
         worker.die()
     for loop in loops:
         loop.close()
+
+
+def test_what_another_has_owned_in_between_is_not_kept_but_read(broker: Broker) -> None:
+    loops = SteppedLoop(), SteppedLoop()
+    first, second = (Worker(broker, loop, 4, POLICY) for loop in loops)
+    for generation, owner in enumerate((first, second, first), 1):
+        broker.generation, broker.owners = generation, {0: owner}
+        owner.assign({0}, generation)
+        drive(broker, owner, lambda owner=owner: claimed(owner))
+        state = owner.stage._held[0].state
+        if generation == 1:
+            drive(broker, owner, lambda state=state: state.folded == 3)
+        elif generation == 2:
+            drive(broker, owner, lambda state=state: state.folded == 11)
+        else:
+            assert state.folded == 11, "it has kept what it knew when it was frozen"
+    for worker in (first, second):
+        worker.die()
+    for loop in loops:
+        loop.close()
+
+
+def test_what_is_durable_already_is_not_written_down_again(broker: Broker) -> None:
+    loop = SteppedLoop()
+    worker = Worker(broker, loop, 4, POLICY)
+    for generation in (1, 2):
+        broker.generation, broker.owners = generation, {0: worker}
+        broker.committed[0] = 0  # the second time an operator's doing
+        worker.assign({0}, generation)
+        drive(broker, worker, lambda: claimed(worker))
+        end = broker.log(*STATE).end
+        drive(broker, worker, lambda: worker.consumer._position.get(TP(SOURCE, 0)) == 12)
+        written = broker.log(*STATE).end - end
+        assert (written > 0) is (generation == 1)
+    worker.die()
+    loop.close()

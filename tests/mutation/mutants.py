@@ -7,12 +7,13 @@ the tests needs a broker.
 from typing import Final, NamedTuple
 
 MACHINE: Final = "tests/live/test_machine.py"
+CLAIM: Final = "tests/live/test_machine_claim.py"
 TRANSPORT: Final = "tests/live/test_transport.py"
 RUNNER: Final = "tests/live/test_runner.py"
 ALIGN: Final = "tests/live/test_align.py"
 LAWS: Final = "tests/core/test_laws.py"
-BEATS: Final = "tests/core/test_beats.py"
 CRASH_PARITY: Final = "tests/test_parity.py::test_a_crash_before_the_clock_is_durable_repeats_nothing_and_loses_nothing"
+BEATS: Final = "tests/core/test_beats.py"
 
 
 class Mutant(NamedTuple):
@@ -34,7 +35,7 @@ MUTANTS: Final = (
         "pipeline/live/changelog.py",
         "if have is None or (epoch, offset) >= have[:2]:",
         "if True:",
-        (MACHINE, "tests/live/test_changelog_image.py"),
+        ("tests/live/test_changelog_image.py", MACHINE),
     ),
     Mutant(
         "constant-epoch",
@@ -50,7 +51,7 @@ MUTANTS: Final = (
         "pipeline/live/state.py",
         "            if offset == self._position:\n",
         "            if True:\n",
-        (MACHINE,),
+        (CLAIM,),
     ),
     Mutant(
         "overtaken-goes-on",
@@ -82,7 +83,15 @@ MUTANTS: Final = (
         "pipeline/live/state.py",
         "        if image.top > self.epoch:\n            return False\n",
         "",
-        (MACHINE,),
+        (CLAIM,),
+    ),
+    Mutant(
+        "spent-claim-is-believed",
+        "a claim that was overtaken hides what stands before it: a fresh partition looks as if nothing were known of it",
+        "pipeline/live/state.py",
+        "            if (key, value) in self._spent:",
+        "            if False:",
+        (CLAIM,),
     ),
     # --- the order of effects
     Mutant(
@@ -142,7 +151,7 @@ MUTANTS: Final = (
         "pipeline/core/partition.py",
         "        elif timeline.offset >= offset:\n            return []\n",
         "",
-        (MACHINE, CRASH_PARITY),
+        (MACHINE,),
     ),
     Mutant(
         "no-guard-at-deadlines",
@@ -150,7 +159,7 @@ MUTANTS: Final = (
         "pipeline/core/partition.py",
         "            if timeline.offset >= offset:\n                ahead.append((due, account))\n                continue\n",
         "",
-        (MACHINE, CRASH_PARITY),
+        (CRASH_PARITY,),
     ),
     Mutant(
         "no-batch-guard",
@@ -158,7 +167,7 @@ MUTANTS: Final = (
         "pipeline/live/folding.py",
         "        if batch.last <= state.folded:\n            metrics",
         "        if False:\n            metrics",
-        (MACHINE,),
+        (CLAIM,),
     ),
     Mutant(
         "refusal-forgotten",
@@ -230,8 +239,8 @@ MUTANTS: Final = (
         "no-alignment",
         "after an outage one feed is read to its end before the others: entries overtake their calls",
         "pipeline/live/align.py",
-        "        limit = floor + AHEAD_MS\n",
-        "        limit = floor + 1000 * AHEAD_MS\n",
+        "        return lead, min(lead, min(unwritten, default=lead) + AHEAD_MS)\n",
+        "        return lead, lead\n",
         (ALIGN,),
     ),
     Mutant(

@@ -53,12 +53,25 @@ def copied(place: Path) -> Path:
 
 def pytest(tree: Path, tests: Iterable[str]) -> tuple[int, str]:
     """Run tests of a copy, to the first failure; returns the exit code and what pytest said. A run that hangs counts as failed."""
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-m", "not broker and not soak", *tests]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-x",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-o",
+        "timeout=0",
+        "-m",
+        "not broker and not soak",
+        *tests,
+    ]
     environment = os.environ | {"PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
     try:
         ran = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True, timeout=LIMIT_S, check=False)
     except subprocess.TimeoutExpired:
-        return FAILED, f"FAILED it hangs for {LIMIT_S:.0f} s"
+        return FAILED, f"FAILED tests::it-hangs for {LIMIT_S:.0f} s"
     return ran.returncode, ran.stdout + ran.stderr
 
 
@@ -70,7 +83,7 @@ def try_one(mutant: Mutant) -> Found:
         file = tree / mutant.file
         file.write_text(file.read_text().replace(mutant.original, mutant.replacement))
         code, said = pytest(tree, mutant.tests)
-    by = next((line.split(" ")[1].split("::")[-1] for line in said.splitlines() if line.startswith(("FAILED ", "ERROR "))), "")
+    by = next((line.split(" ")[1].split("::")[-1] for line in said.splitlines() if line.startswith(("FAILED tests", "ERROR tests"))), "")
     if code not in (PASSED, FAILED):
         by = f"pytest ended with {code}: {said.splitlines()[-1] if said else ''}"
     return Found(mutant, code == FAILED, by, time.monotonic() - began)
