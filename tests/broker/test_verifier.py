@@ -1,0 +1,171 @@
+"""Does the verifier notice? A run that it accepts, and the same run with one thing wrong in what was written, which it must name."""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+
+from pipeline.wire.dead_letter import DeadLetters
+from pipeline.wire.log import LogRecord
+from tests.broker.harness import Deployment, Kept
+from tests.broker.verifier import Watch, verify
+from tests.broker.verifier_state import CLOCK, entry_of
+
+pytestmark = pytest.mark.broker
+Change = Callable[[list[Kept]], list[Kept]]
+
+
+class Tampered:
+    """A finished run, read once, in which one topic, or what a stage has committed, says something else."""
+
+    def __init__(self, live: Deployment) -> None:
+        self._live = live
+        self._logs: dict[str, list[Kept]] = {}
+        self._committed: dict[str, dict[tuple[str, int], int]] = {}
+        self._changes: dict[str, Change] = {}
+        self.ahead = 0  # of what was committed
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._live, name)
+
+    def change(self, **changes: Change) -> "Tampered":
+        """Change topics; underscores stand for dashes."""
+        self._changes = {topic.replace("_", "-"): change for topic, change in changes.items()}
+        return self
+
+    def read(self, topic: str) -> list[Kept]:
+        """What a topic holds, or is said to hold."""
+        if topic not in self._logs:
+            self._logs[topic] = self._live.read(topic)
+        return self._changes.get(topic, list)(list(self._logs[topic]))
+
+    def committed(self, stage: str) -> dict[tuple[str, int], int]:
+        """What a stage has committed, or is said to have."""
+        if stage not in self._committed:
+            self._committed[stage] = self._live.committed(stage)
+        return {at: offset + self.ahead for at, offset in self._committed[stage].items()}
+
+
+def index_of(log: list[Kept], *words: bytes) -> int:
+    return next(i for i, kept in enumerate(log) if kept.value is not None and all(word in kept.value for word in words))
+
+
+def without(*words: bytes) -> Change:
+    """A topic without the first record that has these words."""
+
+    def change(log: list[Kept]) -> list[Kept]:
+        del log[index_of(log, *words)]
+        return log
+
+    return change
+
+
+def again(log: list[Kept], kept: Kept, **other: Any) -> list[Kept]:
+    """A topic with one more record at the end of its partition."""
+    at = max(i for i, k in enumerate(log) if k.partition == kept.partition)
+    log.insert(at + 1, kept._replace(offset=log[at].offset + 1, **other))
+    return log
+
+
+def another_word(log: list[Kept]) -> list[Kept]:
+    return again(log, log[0], value=(log[0].value or b"") + b" ")
+
+
+def older_word_last(log: list[Kept]) -> list[Kept]:
+    """Repeat a decision on a challenge on which there was a later one that differs."""
+    last: dict[str, Kept] = {}
+    for kept in reversed(log):
+        value = msgspec.json.decode(kept.value or b"")
+        newer = last.setdefault(value["otp_id"], kept)
+        if msgspec.json.decode(newer.value or b"")["probability"] != value["probability"]:
+            return again(log, kept)
+    raise AssertionError("no challenge was decided upon twice")
+
+
+def without_an_account(log: list[Kept]) -> list[Kept]:
+    """Take away all that was ever written of an account."""
+    gone = next(kept.key for kept in log if kept.key is not None and kept.key[0])
+    return [kept for kept in log if kept.key is None or kept.key[:-8] != gone[:-8]]
+
+
+def with_an_old_clock(log: list[Kept]) -> list[Kept]:
+    """Leave the first clock of each partition as its only one."""
+    seen: set[int] = set()
+    kept_clocks = []
+    for kept in log:
+        assert kept.key is not None
+        if kept.value is not None and entry_of(kept.key, kept.value)[0] == CLOCK:
+            if kept.partition in seen:
+                continue
+            seen.add(kept.partition)
+        kept_clocks.append(kept)
+    return kept_clocks
+
+
+def beat_first(log: list[Kept]) -> list[Kept]:
+    """Put the last beat of a partition in front of its first record."""
+    i = next(i for i in range(len(log) - 1, -1, -1) if log[i].key is None)
+    start = next(j for j, kept in enumerate(log) if kept.partition == log[i].partition)
+    moved = [log[i], *log[start:i]]
+    log[start : i + 1] = [kept._replace(offset=log[start].offset + n) for n, kept in enumerate(moved)]
+    return log
+
+
+def refused(live: Deployment, topic: str, record: Kept) -> Change:
+    """Dead letters with one more: that of a record which was read."""
+    out = DeadLetters("reference").record(
+        live.prefix + topic, record.partition, record.offset, record.timestamp, "not_json", "said the test", record.key, record.value
+    )
+
+    def change(log: list[Kept]) -> list[Kept]:
+        return [*log, Kept(0, len(log), 0, out.key, out.value, out.headers)]
+
+    return change
+
+
+def test_what_is_wrong_is_named(deploy: Callable[..., Deployment], log: list[LogRecord]) -> None:
+    live = deploy()
+    live.load(log)
+    with Watch(live) as watch:
+        live.finish({stage: live.start(stage) for stage in ("ingest", "route", "detect")})
+    run: Any = Tampered(live)
+    accounts = verify(run, watch=watch, redelivery=False)
+    assert sum(accounts.where["events"].values()) == len(live.read("events")), "not every event has its place"
+    assert len(run.read("alerts")) > 1, "there is nothing to take away"
+    folded = next(kept for kept in run.read("events") if b'"logged_in"' in (kept.value or b""))
+    invented = (folded.value or b"").replace(b'"event_id":"', b'"event_id":"x')
+    ingest, route, detect = ("ingest",), ("route",), ("detect",)
+    cases: list[tuple[str, tuple[str, ...], dict[str, Change]]] = [
+        ("is lost", ingest, {"events": without(b'"logged_in"')}),
+        ("is lost", ingest, {"lines": without(b'"link_changed"')}),
+        ("comes from nothing", (*ingest, *route), {"events": lambda log: again(log, folded, value=invented)}),
+        ("was written too", ingest, {"dead_letters": refused(live, "logins", run.read("logins")[0])}),
+        ("is in a dead letter and in the state|counts other logins", detect, {"dead_letters": refused(live, "events", folded)}),
+        ("a beat at events", (*ingest, *route), {"events": beat_first}),
+        ("no state of its line", route, {"route_state": without_an_account}),
+        ("no state of its account", detect, {"detect_state": without_an_account}),
+        ("beyond the durable clock", detect, {"detect_state": with_an_old_clock}),
+        ("beyond the durable clock", route, {"route_state": with_an_old_clock}),
+        ("alerts that were not written", detect, {"alerts": lambda log: log[1:]}),
+        ("decisions that were not written", detect, {"decisions": lambda log: log[1:]}),
+        ("should not have been written", detect, {"alerts": another_word}),
+        ("final assessments differ", detect, {"decisions": older_word_last}),
+        ("written again", detect, {"alerts": lambda log: again(log, log[-1])}),
+    ]
+    for what, stages, changes in cases:
+        with pytest.raises(AssertionError, match=what):
+            verify(run.change(**changes), stages, redelivery=False)
+    run.change().ahead = 1
+    with pytest.raises(AssertionError, match="committed"):
+        verify(run, detect)
+    run.ahead = 0
+    sample = watch.samples[-1]
+    ahead = sample.committed | {"detect": {at: offset + 1 for at, offset in sample.committed["detect"].items()}}
+    for what, said in (
+        ("was durable", sample._replace(committed=ahead)),
+        ("was missing", sample._replace(ends=dict.fromkeys(sample.ends, 0))),
+    ):
+        watch.samples[-1] = said
+        with pytest.raises(AssertionError, match=what):
+            verify(run, watch=watch)
