@@ -139,6 +139,27 @@ def test_a_suspended_feed_is_missing_and_not_waited_for() -> None:
     assert "telephony" not in clock.missing
 
 
+def test_a_feed_that_falls_silent_is_missing_until_it_comes_back() -> None:
+    """Silence holds nothing back: what is read to its end advances, and only says that alerts are made without it."""
+    clock, silent_ms = Clock(Policy()), 1000 * Policy().feeds.silent_s
+    maker = BeatMaker({"logins": 1, "telephony": 1, "dispositions": 1}, lines=1)
+    for feed in ("logins", "telephony", "dispositions"):
+        maker.arrived(feed, 0, T0)  # type: ignore[arg-type]
+    for at in range(T0, T0 + 2 * silent_ms, 60_000):
+        maker.arrived("logins", 0, at)
+        maker.all_caught_up(at)
+        clock.advance(said(maker, at))
+        assert clock.advance(of_route(at, 0)) == at
+        assert ("telephony" in clock.missing) == (at - T0 > silent_ms)
+        assert not {"logins", "dispositions"} & set(clock.missing), "dispositions may be silent for days"
+    at = T0 + 2 * silent_ms
+    maker.arrived("telephony", 0, at)
+    maker.all_caught_up(at)
+    clock.advance(said(maker, at))
+    clock.advance(of_route(at, 0))
+    assert "telephony" not in clock.missing
+
+
 def test_a_feed_that_is_no_longer_there_is_forgotten() -> None:
     clock = Clock(Policy())
     maker = BeatMaker({"logins": 1, "telephony": 1}, lines=1)
