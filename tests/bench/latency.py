@@ -4,6 +4,7 @@ The record that completes the evidence is found by the alert's own related event
 last. The pacer sends on schedule whatever happens, so nothing is left out that waited; the latency from the schedule is given too.
 """
 
+import contextlib
 import subprocess
 import sys
 import tempfile
@@ -53,26 +54,38 @@ class Completed(NamedTuple):
     scheduled_at: float
 
 
-def measure(idle_s: float = 20.0) -> list[Figure]:
-    """Latencies at each rate, and of the first event after ``idle_s`` without any."""
+Workers = dict[str, "subprocess.Popen[bytes]"]
+
+
+def measure() -> list[Figure]:
+    """Latencies at each rate."""
     figures: list[Figure] = []
-    with running() as broker, tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, _all_stages() as (broker, live, workers):
+        for number, rate in enumerate(RATES):
+            figures += _at_rate(broker, live, workers, rate, traffic.SEED + number, Path(folder))
+    return figures
+
+
+def measure_idle(idle_s: float) -> list[Figure]:
+    """Latency of the first event after ``idle_s`` without any."""
+    with _all_stages() as (broker, live, _):
+        return _after_idle(broker, live, idle_s)
+
+
+@contextlib.contextmanager
+def _all_stages() -> Iterator[tuple[Broker, Deployment, Workers]]:
+    with running() as broker:
         live = broker.deployment(f"bench-{uuid.uuid4().hex[:6]}.")
         try:
             workers = {stage: live.start(stage) for stage in STAGES}
-            for number, rate in enumerate(RATES):
-                figures += _at_rate(broker, live, workers, rate, traffic.SEED + number, Path(folder))
-            figures += _after_idle(broker, live, idle_s)
+            yield broker, live, workers
             for worker in workers.values():
                 live.stop(worker)
         finally:
             live.close()
-    return figures
 
 
-def _at_rate(
-    broker: Broker, live: Deployment, workers: dict[str, "subprocess.Popen[bytes]"], rate: Rate, seed: int, folder: Path
-) -> list[Figure]:
+def _at_rate(broker: Broker, live: Deployment, workers: Workers, rate: Rate, seed: int, folder: Path) -> list[Figure]:
     now = int(time.time() * 1000)
     stream = traffic.paced(seed, rate.per_second, rate.seconds, rate.attacks, folder, now + PREPARE_S * 1000)
     live.load(stream.ahead)
@@ -155,6 +168,7 @@ def _at(histogram: HdrHistogram, percentile: float) -> float:
 
 def _after_idle(broker: Broker, live: Deployment, idle_s: float) -> list[Figure]:
     """An entry of an unknown code leads to a decision at once: some of them, one by one, and one after nothing has happened for long."""
+    _decided(live, [_probe(broker, live)])  # until the workers have joined
     usual = sorted(_decided(live, [_probe(broker, live) for _ in range(PROBES)]))
     time.sleep(idle_s)
     (first,) = _decided(live, [_probe(broker, live)])

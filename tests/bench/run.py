@@ -30,14 +30,17 @@ def log() -> Path:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measure throughput, latency, recovery, memory and growth.")
-    parser.add_argument("--only", default="", help="sections, with commas between: replay, throughput, latency, recovery, growth, stores")
+    parser.add_argument(
+        "--only", default="", help="sections, with commas between: replay, throughput, latency, idle, recovery, growth, stores"
+    )
     parser.add_argument("--check", action="store_true", help="exit with 1 when a bar does not hold")
     parser.add_argument("--idle-minutes", type=float, default=IDLE_S / 60, help="how long nothing happens before the first event is timed")
     chosen = parser.parse_args()
     sections: dict[str, Callable[[], list[Figure]]] = {
         "replay": lambda: embedded.measure(log()),
         "throughput": lambda: throughput.measure(log()),
-        "latency": lambda: latency.measure(60 * chosen.idle_minutes),
+        "latency": latency.measure,
+        "idle": lambda: latency.measure_idle(60 * chosen.idle_minutes),
         "recovery": recovery.measure,
         "growth": growth.measure,
         "stores": stores.measure,

@@ -104,7 +104,9 @@ def _folding(
         count = sum(record.key is not None for record in records)
         rate = count / (max(last for _, last in ends) - start) * 1000
         unit = "events/s" if stage == "detect" else "records/s"
-        figure = Figure(f"{stage} alone", rate, unit, None if ratio_to is None else rate / ratio_to, note=f"{count:,} {topic}, one process")
+        could = f"; {count / used:,.0f} for each second of processor time" if used else ""
+        note = f"{count:,} {topic}, one process{could}"
+        figure = Figure(f"{stage} alone", rate, unit, None if ratio_to is None else rate / ratio_to, note=note)
         return [figure, *_used(stage, used, broker_used, count)]
     finally:
         live.close()
