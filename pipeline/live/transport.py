@@ -20,7 +20,7 @@ from pipeline.live.batch import Admission, Batch, Record
 
 log = logging.getLogger(__name__)
 FETCH_MAX_WAIT_MS = 50  # Faust fixes 1500: a partition left out of one long poll would wait for its end
-PACE_S = 0.004  # shortest time between two fetches, so that batches grow instead of loops
+PACE_S = 0.008  # shortest time between two fetches, so that batches grow instead of loops
 POLL_S = 0.05  # how long to wait for a settled batch before looking again
 CLOCK_MARGIN_MS = 1000  # a worker's clock may run ahead of the broker's by this much
 
