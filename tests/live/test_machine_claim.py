@@ -107,3 +107,27 @@ def test_what_is_durable_already_is_not_written_down_again(broker: Broker) -> No
         assert (written > 0) is (generation == 1)
     worker.die()
     loop.close()
+
+
+def test_a_send_that_fails_ends_the_worker_before_any_state_speaks_for_it(broker: Broker) -> None:
+    for value in script(0)[12:]:
+        broker.log(SOURCE, 0).append(b"key", value)
+    loop = SteppedLoop()
+    worker = Worker(broker, loop, 100, POLICY)
+    broker.generation, broker.owners = 1, {0: worker}
+    worker.assign({0}, 1)
+
+    def outputs() -> list[Request]:
+        return [r for r in broker.of(worker) if r.kind == "produce" and r.place != STATE]
+
+    drive(broker, worker, lambda: bool(outputs()))
+    durable = broker.log(*STATE).end
+    worker.fail(outputs()[0])
+    for request in outputs():  # the other partitions have taken theirs
+        broker.finish(request)
+        loop.settle()
+    assert worker.error is not None
+    assert not any(map(writes_state, broker.requests))
+    assert broker.log(*STATE).end == durable
+    worker.die()
+    loop.close()

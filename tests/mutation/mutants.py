@@ -9,10 +9,8 @@ from typing import Final, NamedTuple
 MACHINE: Final = "tests/live/test_machine.py"
 CLAIM: Final = "tests/live/test_machine_claim.py"
 TRANSPORT: Final = "tests/live/test_transport.py"
-RUNNER: Final = "tests/live/test_runner.py"
 ALIGN: Final = "tests/live/test_align.py"
 LAWS: Final = "tests/core/test_laws.py"
-CRASH_PARITY: Final = "tests/test_parity.py::test_a_crash_before_the_clock_is_durable_repeats_nothing_and_loses_nothing"
 BEATS: Final = "tests/core/test_beats.py"
 
 
@@ -142,7 +140,7 @@ MUTANTS: Final = (
         "pipeline/live/outbox.py",
         "                    done.set_exception(e) if isinstance(e, Exception) else done.cancel()\n",
         "                    done.set_result(None)\n",
-        (MACHINE,),
+        (CLAIM,),
     ),
     # --- what was folded already
     Mutant(
@@ -152,14 +150,6 @@ MUTANTS: Final = (
         "        elif timeline.offset >= offset:\n            return []\n",
         "",
         (MACHINE,),
-    ),
-    Mutant(
-        "no-guard-at-deadlines",
-        "a deadline fires again for an account that was durable beyond it",
-        "pipeline/core/partition.py",
-        "            if timeline.offset >= offset:\n                ahead.append((due, account))\n                continue\n",
-        "",
-        (CRASH_PARITY,),
     ),
     Mutant(
         "no-batch-guard",
@@ -217,22 +207,6 @@ MUTANTS: Final = (
         "            self._position[message.tp] = message.offset + 1\n",
         "            self._position[message.tp] = message.offset + 2\n",
         (MACHINE,),
-    ),
-    Mutant(
-        "two-batches-at-once",
-        "a partition's next batch is handed out before the one in hand is settled: commits pass a hole",
-        "pipeline/live/transport.py",
-        "if tp not in self._out and tp in active}\n",
-        "if tp in active}\n",
-        (MACHINE, TRANSPORT, RUNNER),
-    ),
-    Mutant(
-        "no-drain",
-        "a batch that came while a rebalance had begun is waited for, for ever",
-        "pipeline/live/runner.py",
-        "        if self._draining:  # it was on its way to us when the others were given up\n            raise asyncio.CancelledError\n",
-        "",
-        (RUNNER, MACHINE),
     ),
     # --- order and time
     Mutant(
