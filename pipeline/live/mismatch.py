@@ -16,8 +16,8 @@ from pipeline.core.events import Ms
 from pipeline.core.partition import Partition
 from pipeline.core.policy import Policy
 from pipeline.core.timeline import STATE_VERSION, Head, decode
+from pipeline.live.quarantine import MARK
 
-MARK: Final = "!"  # before an account's name in the changelog: it is set aside (live.quarantine)
 OUTPUTS: Final = ("decisions", "alerts")  # holds follow from findings, and compaction leaves only the last
 
 What = Literal["state", "decisions", "alerts"]

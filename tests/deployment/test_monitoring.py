@@ -197,7 +197,7 @@ def test_bounds_that_repeat_the_policy_agree_with_it() -> None:
 
 def test_commands_that_runbooks_name_exist() -> None:
     texts = [rule["annotations"]["runbook"] for rule in RULES.values()]
-    named = {m for text in texts for m in re.findall(r"offhook ((?:dead-letters|topics) \w+|replay|audit)", text)}
+    named = {m for text in texts for m in re.findall(r"offhook ((?:dead-letters|topics|quarantine) \w+|replay|audit)", text)}
     assert named
     for words in named:
         command: Any = main
