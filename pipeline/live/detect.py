@@ -11,8 +11,9 @@ from pipeline.core.policy import Policy
 from pipeline.core.store import Encoded
 from pipeline.live import metrics
 from pipeline.live.batch import Batch, Record
+from pipeline.live.bug import Bug, decoded, guarded
 from pipeline.live.effects import Effects
-from pipeline.live.folding import SET_ASIDE, Bug, FoldingStage, Held, Place, decoded, guarded, in_memory
+from pipeline.live.folding import SET_ASIDE, FoldingStage, Held, Place, in_memory
 from pipeline.live.health import Health
 from pipeline.live.state import OpenChangelog
 from pipeline.wire.codec import OutcomeEncoder, OutRecord, decode_event

@@ -19,7 +19,7 @@ from pipeline.core.store import Encoded
 _PREFIX = "offhook-store-"
 _LOCK = "lock"
 _BUFFER_BYTES = 4 << 20  # written to a file when it is full; two per partition at most
-_CACHE_BYTES = 16 << 20  # of blocks read; the files themselves are in the page cache while there is memory
+_CACHE_BYTES = 1 << 20  # of blocks read, per partition; the files themselves are in the page cache while there is memory
 _BLOOM_BITS = 10  # per key: one in a hundred reads of an account that is not there looks into a file
 _OPEN_FILES = 256
 _SIZES = ("rocksdb.estimate-live-data-size", "rocksdb.cur-size-all-mem-tables")

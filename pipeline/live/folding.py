@@ -7,19 +7,18 @@ dead letter and its entity is set aside (``quarantine``), its neighbours go on.
 import asyncio
 import logging
 import time
-import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from faust.types.tuples import TP
 
-from pipeline.core.errors import InvalidEvent, UnsupportedState
+from pipeline.core.errors import InvalidEvent
 from pipeline.core.store import Encoded, InMemory
 from pipeline.live import metrics
 from pipeline.live.batch import Batch, OpenAdmission, Record
+from pipeline.live.bug import Bug
 from pipeline.live.effects import Effects
 from pipeline.live.health import Health
 from pipeline.live.outbox import Outbox
@@ -65,19 +64,6 @@ class Turns:
         self._until = time.monotonic() + TURN_S
 
 
-class Bug(Exception):
-    """A record tripped a fault of ours. ``entity`` is whose it was."""
-
-    def __init__(self, entity: str, cause: Exception) -> None:
-        super().__init__(f"{type(cause).__name__} at {_place(cause)}")  # never the cause's text: it may speak of the event
-        self.entity = entity
-
-
-def _place(error: Exception) -> str:
-    frames = traceback.extract_tb(error.__traceback__)
-    return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "an unknown place"
-
-
 def in_memory(stage: str, partition: int) -> Encoded:
     """Keep the state of a partition in memory."""
     return InMemory()
@@ -91,6 +77,9 @@ class Held(Generic[F]):
         self.quarantine = quarantine
         self.state = state
         self.claim: asyncio.Task[None] | None = None
+        # A claim beside a batch under way would write down the clock as it is in memory, ahead of what is durable: not waiting for
+        # the batch at a rebalance (Faust waits, but not when the session was lost), it made a restarted worker skip records.
+        self.turn = asyncio.Lock()
         self.resumed = False  # has the first batch after the claim been checked against the clock?
 
 
@@ -180,7 +169,7 @@ class FoldingStage(ABC, Generic[F]):
     async def _claim(self, partition: int, held: Held[F], before: "asyncio.Task[None] | None", generation: int) -> None:
         if before is not None:
             await asyncio.wait([before])  # two claims of one partition must not meet
-        async with self._restores:
+        async with held.turn, self._restores:
             started = time.monotonic()
             await held.state.claim(generation)
             seconds = time.monotonic() - started
@@ -199,6 +188,10 @@ class FoldingStage(ABC, Generic[F]):
     async def handle(self, batch: Batch) -> None:
         """Fold, send, persist. Records that the durable state already speaks for are skipped."""
         held = self._held[batch.tp.partition]
+        async with held.turn:
+            await self._handle(held, batch)
+
+    async def _handle(self, held: Held[F], batch: Batch) -> None:
         state = held.state
         if not held.resumed:
             self._require_state(batch.tp, state)
@@ -281,18 +274,3 @@ class FoldingStage(ABC, Generic[F]):
                     self._require_state(tp, held.state)
                     if held.state.folded >= 0:
                         await self._reader.rewind(tp, held.state.folded + 1)
-
-
-def decoded(decode: Callable[[bytes], T], value: bytes) -> T:
-    """Decode a record's value. Raises InvalidEvent for bytes that are no event, Bug where decoding itself fails."""
-    try:
-        return decode(value)
-    except InvalidEvent:
-        raise
-    except Exception as e:
-        raise Bug("", e) from e
-
-
-def guarded(entity: str, error: Exception) -> Exception:
-    """What an exception of the fold means: state we cannot read ends the worker, anything else is a bug of ours."""
-    return error if isinstance(error, UnsupportedState) else Bug(entity, error)

@@ -16,8 +16,9 @@ from pipeline.core.route import Router
 from pipeline.core.store import Encoded
 from pipeline.live import metrics
 from pipeline.live.batch import Batch, Record
+from pipeline.live.bug import decoded, guarded
 from pipeline.live.effects import Effects
-from pipeline.live.folding import SET_ASIDE, FoldingStage, Held, Place, decoded, guarded, in_memory
+from pipeline.live.folding import SET_ASIDE, FoldingStage, Held, Place, in_memory
 from pipeline.live.health import Health
 from pipeline.live.outbox import Outgoing
 from pipeline.live.state import OpenChangelog

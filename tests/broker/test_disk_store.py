@@ -72,12 +72,15 @@ def test_a_disk_that_is_full_or_damaged_ends_the_worker_with_a_sentence_and_a_re
     # With room it makes the store anew from the changelog, and goes on. Then somebody damages its files under it.
     data = tmp_path / "damaged"
     with (tmp_path / "said").open("w+") as heard:
-        worker = subprocess.Popen([sys.executable, *command.split()[1:]], env=environment(live, data), cwd=ROOT, stderr=heard)
+        worker = subprocess.Popen(
+            [sys.executable, *command.split()[1:]], env=environment(live, data), cwd=ROOT, stderr=heard, start_new_session=True
+        )
         live.workers.append(worker)
         live.settled(("detect",), within_s=240)
         damage(data)
         live.append("events", many(recorded[:third], 1))
         code = worker.wait(300)
+        live.workers.remove(worker)  # else the harness takes it for one that has failed
         heard.seek(0)
         said = heard.read()
     assert code == DISK.code, said

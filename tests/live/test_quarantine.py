@@ -1,9 +1,14 @@
 """What is set aside, by whom, and who lets it in again? The fold's companion, apart from any broker."""
 
+import re
+from pathlib import Path
+
 import msgspec
 import pytest
 
 from pipeline.core.errors import UnsupportedState
+from pipeline.live.bug import Bug, guarded
+from pipeline.live.disk_store import DiskFailed
 from pipeline.live.quarantine import MARK, QUARANTINE_VERSION, Quarantine, SetAside, decode, encode
 
 
@@ -83,3 +88,15 @@ def test_one_of_a_newer_version_and_one_that_is_damaged_are_refused() -> None:
     for raw in (encode(SetAside(QUARANTINE_VERSION + 1, "x", 1, "y")), b"\xc1", msgspec.msgpack.encode([1])):
         with pytest.raises(UnsupportedState):
             Quarantine(Numbers()).restore(MARK + "a", raw)
+
+
+def test_a_disk_that_fails_or_state_that_cannot_be_read_is_no_bug_of_an_account() -> None:
+    for error in (DiskFailed(Path("somewhere"), OSError("full")), UnsupportedState("newer"), MemoryError()):
+        assert guarded("a", error) is error
+    try:
+        raise ZeroDivisionError("what the event says")
+    except ZeroDivisionError as e:
+        bug = guarded("a", e)
+    assert isinstance(bug, Bug)
+    assert bug.entity == "a"
+    assert re.fullmatch(r"ZeroDivisionError at test_quarantine\.py:\d+", str(bug))
