@@ -234,14 +234,6 @@ MUTANTS: Final = (
         (LAWS, "tests/test_scenarios.py"),
     ),
     Mutant(
-        "late-events-are-folded",
-        "an event that comes after its time was sealed is folded all the same",
-        "pipeline/core/detector.py",
-        " or event.occurred_at <= t.sealed_to:\n            t.late += 1\n",
-        ":\n            t.late += 1\n",
-        (LAWS,),
-    ),
-    Mutant(
         "ids-are-not-known-again",
         "a record that is delivered twice is folded twice",
         "pipeline/core/detector.py",
