@@ -88,7 +88,9 @@ class Rate:
         if self._watch is None:
             if self._all == grace:
                 tolerated = 0.5 * max(self._yes, 1) / grace
-                self._watch = drift.PageHinkley(delta=tolerated, threshold=self._settings.alerts, min_instances=grace, mode="both")
+                self._watch = drift.PageHinkley(
+                    delta=tolerated, threshold=self._settings.alerts, min_instances=grace, alpha=1.0, mode="both"
+                )
             return None
         self._watch.update(float(yes))
         if not self._watch.drift_detected:

@@ -23,6 +23,9 @@ from pipeline.core.learn.schema import Encoder, FeatureValue, Row, Schema, Sprea
 from pipeline.core.learn.tree import DEEPEST, Branch, Leaf, Tree, TreeSettings, TreeState, node_log_odds, share_of, trust_in
 
 MOST_LOSS = 5.0  # of one example, as the detectors see it: one wrong label is no drift
+# A rise of the mean loss by less than this is no drift. Page-Hinkley fires by chance with odds of about exp(-2 * TOLERATED * threshold /
+# variance), and the variance is 0.2 to 0.5, as rare frauds cost much: River's own 0.005 replaces healthy trees every few thousand examples.
+TOLERATED = 0.05
 
 
 class ForestSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -109,8 +112,8 @@ class Member:
 
 
 def watch(threshold: float, state: WatchState = WatchState()) -> drift.PageHinkley:  # noqa: B008  # frozen
-    """A detector of growing loss, as new or as it was."""
-    out = drift.PageHinkley(threshold=threshold, mode="up", min_instances=100)
+    """A detector of growing loss, as new or as it was. River's forgetting is off: a sum that hovers reaches any threshold by chance."""
+    out = drift.PageHinkley(threshold=threshold, delta=TOLERATED, alpha=1.0, mode="up", min_instances=100)
     out._x_mean.n, out._x_mean._mean = state.count, state.mean
     out._sum_increase, out._sum_decrease = state.rise, state.fall
     out._min_increase = float("inf") if state.least is None else state.least

@@ -4,7 +4,7 @@ from random import Random
 
 from worlds import SCHEMA, Example, world
 
-from pipeline.core.learn.drift import Drift, DriftWatch
+from pipeline.core.learn.drift import Drift, DriftSettings, DriftWatch, Rate
 
 
 def watched(watch: DriftWatch, examples: list[Example], log_odds: float, alert_rate: float, seed: int = 0) -> list[Drift]:
@@ -14,6 +14,11 @@ def watched(watch: DriftWatch, examples: list[Example], log_odds: float, alert_r
 
 def test_a_steady_world_is_left_in_peace() -> None:
     assert watched(DriftWatch(SCHEMA), world(1, 8000), -6.0, 0.01) == []
+
+
+def test_a_steady_rate_of_alerts_is_left_in_peace_for_long() -> None:
+    r, rate = Random(3), Rate(DriftSettings())
+    assert [i for i in range(100_000) if rate.update(r.random() < 0.01)] == []
 
 
 def test_scores_that_rise_are_seen() -> None:

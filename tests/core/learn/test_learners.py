@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from worlds import BLEND, FOREST, FRESH, LINEAR, SCHEMA, blend, features, forest, linear, world
 
 from pipeline.core.learn.blend import Blend
-from pipeline.core.learn.forest import Forest
+from pipeline.core.learn.forest import Forest, ForestSettings, watch
 from pipeline.core.learn.linear import Linear
 from pipeline.core.learn.measures import calibration_error, roc_auc
 from pipeline.core.learn.prediction import Prediction, Scorer, logit, sigmoid
@@ -215,6 +215,20 @@ def test_a_forest_replaces_its_trees_when_the_world_turns_round() -> None:
     taught(learner, world(14, 3000, flipped=True))
     assert learner.replaced >= FOREST.trees
     assert roc_auc(*said(learner.scorer(), turned)) > 0.9
+
+
+def test_a_healthy_tree_is_not_replaced_by_chance_and_a_sick_one_soon() -> None:
+    """One example in twenty is a fraud and costs much: the sum of losses wanders, and must not be taken for drift."""
+    r = Random(1)
+    detector = watch(ForestSettings().drift)
+    for _ in range(40_000):
+        detector.update(r.expovariate(0.5) if r.random() < 0.05 else r.expovariate(20.0))
+        assert not detector.drift_detected
+    late = 0
+    while not detector.drift_detected:
+        detector.update(r.expovariate(0.5) if r.random() < 0.2 else r.expovariate(5.0))
+        late += 1
+    assert 50 < late < 1000
 
 
 def test_trees_stay_within_their_bounds() -> None:
