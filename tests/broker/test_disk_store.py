@@ -35,6 +35,7 @@ def environment(live: Deployment, data: Path) -> dict[str, str]:
     return kept | {"OFFHOOK_STORE": "disk", "OFFHOOK_DATA_DIR": str(data), "OFFHOOK_CACHED_ACCOUNTS": "50"}
 
 
+@pytest.mark.soak
 def test_workers_that_keep_accounts_on_disk_lose_nothing_over_a_kill_and_leave_nothing_behind(
     deploy: Callable[..., Deployment], recorded: list[Outgoing], tmp_path: Path
 ) -> None:

@@ -140,6 +140,7 @@ def with_tombstones(records: Iterable[Outgoing]) -> list[Outgoing]:
     return found
 
 
+@pytest.mark.soak
 def test_damaged_state_ends_the_worker_before_it_says_anything(deploy: Callable[..., Deployment], recorded: list[Outgoing]) -> None:
     live = deploy(partitions=1)
     third = len(recorded) // 3
