@@ -71,7 +71,6 @@ class OwnedState:
         self._position = 0  # next changelog offset to read: nobody but us has written below it
         self._epochs: dict[str, int] = {}  # entity -> epoch of its newest durable record
         self._graves: list[bytes] = []  # superseded keys whose successors are durable
-        self._spent: set[tuple[bytes | None, bytes | None]] = set()  # claims of ours that others had overtaken
         self._ahead: dict[str, int] = {}  # entity -> offset of its state, of those restored beyond the clock and not written since
         self.epoch = 0
         self.folded = -1  # the input offset that the durable clock speaks for
@@ -89,7 +88,6 @@ class OwnedState:
 
         Raises UnsupportedState for state of a newer version, StateAhead when the input topic is not the one the state speaks of.
         """
-        self._spent.clear()
         async with self._open_changelog(self._changelog, self._partition) as reader:
             if not (self._loaded and await self._keep(reader, generation)):
                 await self._restore(reader, generation)
@@ -121,8 +119,6 @@ class OwnedState:
         image = Image()
 
         def take(key: bytes, value: bytes | None) -> None:
-            if (key, value) in self._spent:  # our own, written without knowing what stands before it: it may not hide that
-                return
             image.take(key, value)
             if image.unread() >= RESTORED_AT_ONCE:
                 self._load(image)
@@ -136,7 +132,6 @@ class OwnedState:
             self._take_in(image)
             epoch = max(image.top, epoch) + 1
         self._graves += image.superseded
-        self._graves += [key for key, _ in self._spent if key is not None]
         self._ahead = {e: k.offset for e, k in image.kept.items() if e != CLOCK and k.offset > self.folded}
         self._loaded = True
 
@@ -165,10 +160,8 @@ class OwnedState:
 
         The clock alone: a claim that fails or breaks off leaves no state behind that would be believed beside a later clock.
         """
-        claim = Outgoing(encode_key(CLOCK, epoch), encode_value(self.folded, self._fold.clock()))
-        if not await self._append([claim]):
-            self._spent.add((claim.key, claim.value))
-            return False
+        if not await self._append([Outgoing(encode_key(CLOCK, epoch), encode_value(self.folded, self._fold.clock()))]):
+            return False  # what it says is in force all the same: older than what was written in between, so that is folded again
         self._supersede(CLOCK, epoch)
         self.epoch = epoch
         return True

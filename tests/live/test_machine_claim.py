@@ -6,7 +6,7 @@ import pytest
 from faust.types.tuples import TP
 
 from tests.live.simulated import CHANGELOG, SOURCE, Broker, Request, SteppedLoop, Worker
-from tests.live.test_machine import POLICY, script
+from tests.live.test_machine import POLICY, Truth, script
 
 STATE = TP(CHANGELOG, 0)
 
@@ -47,10 +47,10 @@ def broker() -> Broker:
 @pytest.mark.parametrize("written", ["before the claim lands", "after the claim has landed"])
 def test_what_a_stale_owner_writes_at_the_last_moment_is_read_before_a_claim_stands(broker: Broker, written: str) -> None:
     loops = SteppedLoop(), SteppedLoop()
-    old = Worker(broker, loops[0], 8, POLICY)
+    old = Worker(broker, loops[0], 4, POLICY)
     broker.generation, broker.owners = 1, {0: old}
     old.assign({0}, 1)
-    drive(broker, old, lambda: claimed(old))
+    drive(broker, old, lambda: claimed(old) and old.stage._held[0].state.folded == 3)
     drive(broker, old, lambda: any(map(writes_state, broker.of(old))), but=writes_state)  # it has folded; its state is on the way
     new = Worker(broker, loops[1], 8, POLICY)
     broker.generation, broker.owners = 2, {0: new}
@@ -62,11 +62,16 @@ def test_what_a_stale_owner_writes_at_the_last_moment_is_read_before_a_claim_sta
     drive(broker, new, lambda: claimed(new))
     state = new.stage._held[0].state
     if written.startswith("before"):
-        assert state.folded == 7, "it has not read what was written before its claim"
+        truth = Truth(0)
+        for record in broker.log(SOURCE, 0).records:
+            truth.append(record.offset, record.value or b"")
+        assert truth.entities(7) != truth.entities(3)
+        fold = new.stage._held[0].fold
+        assert {e: fold.encoded(e) for e in truth.entities(7)} == truth.entities(7), "it has not read what was written before its claim"
         assert state.epoch > 2, "the claim that was overtaken is spent"
     else:
         assert state.epoch == 2
-        assert old.consumer._position == {}, "who was overtaken has nothing to commit"
+        assert old.consumer._position == {TP(SOURCE, 0): 4}, "who was overtaken has nothing more to commit"
     for worker in (old, new):
         worker.die()
     for loop in loops:

@@ -83,14 +83,6 @@ MUTANTS: Final = (
         "",
         (CLAIM,),
     ),
-    Mutant(
-        "spent-claim-is-believed",
-        "a claim that was overtaken hides what stands before it: a fresh partition looks as if nothing were known of it",
-        "pipeline/live/state.py",
-        "            if (key, value) in self._spent:",
-        "            if False:",
-        (CLAIM,),
-    ),
     # --- the order of effects
     Mutant(
         "send-not-awaited",
