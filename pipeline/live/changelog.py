@@ -117,13 +117,13 @@ class ChangelogReader:
         try:
             await self._consumer.start()
         except BaseException:
-            await self._consumer.stop()
+            await close(self._consumer)
             raise
         self._consumer.assign([self._tp])
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        await self._consumer.stop()
+        await close(self._consumer)
 
     async def bounds(self, topic: str, partition: int) -> tuple[int, int]:
         """First offset and end offset of any partition."""
@@ -145,3 +145,16 @@ class ChangelogReader:
                     if record.offset < end:
                         take(record.key, record.value)
         return end
+
+
+async def close(consumer: Any) -> None:
+    """Stop a consumer of aiokafka, whose fetcher lets its own cancellation out when it is stopped between two attempts to reach a broker.
+
+    Taken for a cancellation of the caller, that would end a claim without a word, and its partition would wait for ever.
+    """
+    task = asyncio.current_task()
+    try:
+        await consumer.stop()
+    except asyncio.CancelledError:
+        if task is None or task.cancelling():
+            raise

@@ -6,6 +6,7 @@ took a clock away before it was read, the one that replaced it is taken.)
 """
 
 import asyncio
+import contextlib
 import threading
 from bisect import bisect_left
 from collections import defaultdict
@@ -91,7 +92,8 @@ class Watch:
                 self._error = e
                 raise
             finally:
-                await consumer.stop()
+                with contextlib.suppress(asyncio.CancelledError):  # nobody cancels this: its own, let out by a fetcher between two attempts
+                    await consumer.stop()
                 await admin.close()
                 await admin._client.close()  # which ``close`` leaves open when the start has failed
 
