@@ -136,3 +136,17 @@ def test_a_send_that_fails_ends_the_worker_before_any_state_speaks_for_it(broker
     assert broker.log(*STATE).end == durable
     worker.die()
     loop.close()
+
+
+def test_what_was_committed_ahead_of_the_state_is_read_although_nothing_new_comes(broker: Broker) -> None:
+    loops = SteppedLoop(), SteppedLoop()
+    for generation, loop in enumerate(loops, 1):
+        worker = Worker(broker, loop, 4, POLICY)
+        broker.generation, broker.owners = generation, {0: worker}
+        worker.assign({0}, generation)
+        wanted = 3 if generation == 1 else 11
+        drive(broker, worker, lambda: claimed(worker) and worker.stage._held[0].state.folded == wanted)  # noqa: B023 (called here only)
+        broker.committed[0] = 12  # an operator's doing
+        worker.die()
+        loop.close()
+        broker.requests.clear()

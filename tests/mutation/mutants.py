@@ -174,7 +174,7 @@ MUTANTS: Final = (
         "pipeline/live/folding.py",
         "                        await self._reader.rewind(tp, held.state.folded + 1)\n",
         "                        pass\n",
-        (MACHINE,),
+        (CLAIM,),
     ),
     Mutant(
         "sought-is-forgotten",
