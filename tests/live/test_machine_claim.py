@@ -20,13 +20,10 @@ def drive(broker: Broker, worker: Worker, until: Callable[[], bool], but: Callab
     for _ in range(200):
         if until():
             return
-        for request in broker.of(worker):
-            if not but(request):
-                broker.finish(request)
-                worker.loop.settle()
-                break
-        else:
-            worker.pass_time(0.3)
+        request = next((r for r in broker.of(worker) if not but(r)), None)
+        if request is not None:
+            broker.finish(request)
+        worker.pass_time(0.1)
     raise AssertionError("it does not come to that")
 
 
@@ -148,5 +145,6 @@ def test_what_was_committed_ahead_of_the_state_is_read_although_nothing_new_come
         drive(broker, worker, lambda: claimed(worker) and worker.stage._held[0].state.folded == wanted)  # noqa: B023 (called here only)
         broker.committed[0] = 12  # an operator's doing
         worker.die()
-        loop.close()
         broker.requests.clear()
+    for loop in loops:
+        loop.close()
