@@ -53,6 +53,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         self._waiting: dict[TP, list[Record]] = {}  # fetched and not handed out
         self._sought: dict[TP, int] = {}  # to be read again from here: what a fetch under way brings may be of before
         self._position: dict[TP, int] = {}  # next offset to commit
+        self._reached: dict[TP, int | None] = {}  # position after the last fetch that has come over: beyond it records are on their way
         self._polled: dict[TP, int] = {}  # wall time of a fetch response seen at the end of the partition (ms)
         self._freed = asyncio.Event()
         self._last_fetch = 0.0
@@ -77,6 +78,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         self._waiting.clear()
         self._sought.clear()
         self._position.clear()
+        self._reached.clear()
         self._polled.clear()
         self._freed.set()
 
@@ -117,6 +119,8 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
             await self._seek_back()
             return
         await self._keep(fetched)
+        for tp in active or ():
+            self._reached[tp] = self._thread.read_state(tp)[0]
         idle = not fetched
         for message in self._admitted(active or set(), generation):
             idle = False
@@ -226,8 +230,9 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         self.ack(message)
 
     def _at_end(self, tp: TP) -> bool:
+        """Nothing of the partition is left to be handed out or handled. The thread's position runs ahead of what it has handed over."""
         position, end, _ = self._thread.read_state(tp)
-        return position is not None and end is not None and position >= end and tp not in self._out
+        return position is not None and end is not None and position >= end and position == self._reached.get(tp) and tp not in self._out
 
     def read_to(self, tp: TP) -> int | None:
         """Up to which arrival time (ms) nothing of the partition is still to be settled, as far as that is known without a batch.

@@ -24,13 +24,15 @@ class ScriptedThread(Service):
     def __init__(self, consumer: "ScriptedConsumer") -> None:
         super().__init__()
         self._consumer = consumer
+        self.asked = 0  # each look finds a newer answer of the broker
 
     async def getmany(self, active_partitions: set[TP], timeout: float) -> Mapping[TP, Sequence[Any]]:
         self._consumer.asked.append((active_partitions, timeout))
         return {}
 
     def read_state(self, tp: TP) -> tuple[int | None, int | None, int | None]:
-        return self._consumer.at[tp], len(self._consumer.logs[tp]), 0
+        self.asked += 1
+        return self._consumer.at[tp], len(self._consumer.logs[tp]), self.asked * 10_000
 
 
 class ScriptedConsumer(BatchConsumer):
@@ -187,5 +189,29 @@ def test_what_is_held_of_a_suspended_feed_keeps_nobody_busy(monkeypatch: pytest.
         del consumer._waiting[B]
         await consumer._getmany({A, B}, 1.0)
         assert consumer.asked == [({B}, 1.0), ({B}, 1.0)]
+
+    run(script, monkeypatch)
+
+
+def test_a_partition_whose_records_are_on_their_way_is_not_taken_for_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread stands at the end as soon as the answer has come; a beat must not speak of records that nobody has been handed yet."""
+
+    async def script(consumer: ScriptedConsumer) -> None:
+        told: list[int | None] = []
+
+        async def look() -> None:
+            told.extend(consumer.read_to(A) for _ in range(2))
+
+        consumer.at = {A: 10, B: 10}
+        await consumer.handed()
+        await look()
+        assert told[-1] is not None, "read to its end, and idle"
+        consumer.logs[A] += [10, 11]
+        consumer.meanwhile = look
+        told.clear()
+        async for _, message in consumer.getmany(0):
+            assert offsets(message) == [10, 11]
+            await look()
+        assert told == [None] * 4
 
     run(script, monkeypatch)
