@@ -58,7 +58,8 @@ kafka: setup ## Install the local Kafka that tests and `make live` use (needs Ja
 
 .PHONY: test
 test: setup kafka ## Run all tests, those on a real Kafka included
-	@OFFHOOK_REQUIRE_BROKER=1 $(BIN)/pytest -q
+	@$(BIN)/pytest -q -n 2 -m "not broker and not soak"
+	@OFFHOOK_REQUIRE_BROKER=1 $(BIN)/pytest -q -m "broker and not soak"
 
 .PHONY: bench
 bench: setup kafka ## Measure throughput, latency, recovery, memory and growth; writes out/bench.json

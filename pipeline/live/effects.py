@@ -64,9 +64,7 @@ class Effects:
                 batch.tp,
                 record.offset,
                 excess,
-                extra={
-                    "action": "raise max.message.bytes of the topic named; what was left out is not sent later"
-                },
+                extra={"action": "raise max.message.bytes of the topic named; what was left out is not sent later"},
             )
             metrics.UNSENDABLE.inc()
         metrics.DEAD_LETTERS.labels(batch.tp.topic, "too_large").inc()

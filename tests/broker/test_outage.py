@@ -44,7 +44,12 @@ def sparse(tmp_path_factory: pytest.TempPathFactory) -> Sparse:
 
 @pytest.mark.parametrize(
     "down",
-    [STAGES, ("route",), pytest.param(("ingest",), marks=pytest.mark.soak), pytest.param(("detect",), marks=pytest.mark.soak)],
+    [
+        STAGES,
+        pytest.param(("route",), marks=pytest.mark.soak),
+        pytest.param(("ingest",), marks=pytest.mark.soak),
+        pytest.param(("detect",), marks=pytest.mark.soak),
+    ],
     ids="+".join,
 )
 def test_two_hours_without_a_stage_end_like_two_hours_with_it(

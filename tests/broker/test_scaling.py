@@ -12,7 +12,9 @@ from tests.broker.verifier import Watch, verify
 pytestmark = pytest.mark.broker
 
 
-@pytest.mark.parametrize("names", [("", "", ""), ("w1", "w2", "w3")], ids=["dynamic", "static"])
+@pytest.mark.parametrize(
+    "names", [pytest.param(("", "", ""), id="dynamic"), pytest.param(("w1", "w2", "w3"), id="static", marks=pytest.mark.soak)]
+)
 def test_one_worker_becomes_three_and_one_again(
     deploy: Callable[..., Deployment], recorded: list[Outgoing], names: tuple[str, ...]
 ) -> None:
