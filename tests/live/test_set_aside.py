@@ -99,4 +99,4 @@ def test_a_disk_that_fails_or_state_that_cannot_be_read_is_no_bug_of_an_account(
         bug = guarded("a", e)
     assert isinstance(bug, Bug)
     assert bug.entity == "a"
-    assert re.fullmatch(r"ZeroDivisionError at test_quarantine\.py:\d+", str(bug))
+    assert re.fullmatch(r"ZeroDivisionError at test_set_aside\.py:\d+", str(bug))
