@@ -40,6 +40,7 @@ class Proxy:
         self.bytes_per_s = 0.0
         self.to_cut: Counter[int] = Counter()
         self.cut: Counter[int] = Counter()
+        self.asked: Counter[int] = Counter()
         self.passed: Counter[int] = Counter()
         self.held = 0  # frames that wait for ``flow``
 
@@ -169,7 +170,7 @@ class _Link:
             from_client, to_client = self._client
             for read, write, answers in ((from_client, to_broker, False), (from_broker, to_client, True)):
                 frames: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(IN_TRANSIT)
-                ways += [asyncio.create_task(self._take(read, frames)), asyncio.create_task(self._give(frames, write, answers))]
+                ways += [asyncio.create_task(self._take(read, frames, answers)), asyncio.create_task(self._give(frames, write, answers))]
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
         except OSError:  # the broker is down: the client sees a connection that ends at once
             return
@@ -179,10 +180,12 @@ class _Link:
             await asyncio.gather(*ways, return_exceptions=True)
             self.abort()
 
-    async def _take(self, reader: asyncio.StreamReader, frames: "asyncio.Queue[tuple[float, bytes]]") -> None:
+    async def _take(self, reader: asyncio.StreamReader, frames: "asyncio.Queue[tuple[float, bytes]]", answers: bool) -> None:
         while True:
             head = await reader.readexactly(4)
             frame = head + await reader.readexactly(struct.unpack(">i", head)[0])
+            if not answers:
+                self._proxy.asked[struct.unpack(">h", frame[4:6])[0]] += 1
             await frames.put((self._proxy._loop.time() + self._proxy.delay_s, frame))
 
     async def _give(self, frames: "asyncio.Queue[tuple[float, bytes]]", writer: asyncio.StreamWriter, answers: bool) -> None:

@@ -5,19 +5,29 @@ import socket
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 import pytest
+from faust.types.tuples import TP
 
 from deploy.local_kafka import LocalKafka
+from pipeline.core.beats import ClockState
 from pipeline.exits import BROKERS
+from pipeline.live.batch import Batch
+from pipeline.live.changelog import CLOCK, ChangelogReader, decode_key, decode_value
+from pipeline.live.detect import DetectStage
+from pipeline.live.health import Health
 from pipeline.live.outbox import Outbox, Outgoing
 from pipeline.live.supervise import GRACE_S
+from pipeline.wire.dead_letter import DeadLetters
 from pipeline.wire.log import LogRecord
 from tests.broker.harness import Deployment
 from tests.broker.keeper import Keeper, last_words, launch, wait_until
 from tests.broker.proxy import FETCH, HEARTBEAT, JOIN, LIST_OFFSETS, METADATA, OFFSET_COMMIT, OFFSET_FETCH, PRODUCE, Proxy
+from tests.broker.test_bad_input import Nowhere
 from tests.broker.verifier import Watch, verify
 
 pytestmark = pytest.mark.broker
@@ -133,6 +143,41 @@ def test_who_stops_waiting_for_an_answer_harms_no_send_after_it(way: Way, topic_
     assert [kept.value for kept in live.read("holds")] == [b"1", b"2", b"3"]
 
 
+def test_a_claim_waits_for_the_batch_that_is_under_way(way: Way, topic_prefix: str, recorded: list[Outgoing]) -> None:
+    """Answers are late, the session is lost, and the partition comes back while a batch is in hand: no clock may speak of that batch."""
+    live = way.deployment(topic_prefix, partitions=1)
+    live.append("events", recorded[:200], to=0)
+    fetched = live.read("events")
+    direct, through = {"bootstrap_servers": live.bootstrap}, {"bootstrap_servers": way.proxy.address}
+
+    async def run() -> None:
+        async with Outbox(through) as out:
+            open_changelog = partial(ChangelogReader, direct)
+            stage = DetectStage(live.settings.policy(), 100, live.prefix, open_changelog, DeadLetters("reference"), Health())
+            await out.know(stage.targets)
+            await stage.start(out, Nowhere())
+            tp = TP(live.prefix + "events", 0)
+            stage.assigned({tp}, 1)
+            batch = Batch(tp, 1, fetched)
+            await stage.prepare(batch)
+            way.proxy.slow(1.0)
+            before = way.proxy.asked[PRODUCE]
+            handling = asyncio.create_task(stage.handle(batch))
+            while way.proxy.asked[PRODUCE] == before:  # it is folded, and what it leads to is on its way
+                await asyncio.sleep(0.01)
+            stage.assigned({tp}, 2)
+            await handling
+            await stage.prepare(batch)
+            await stage.stop()
+
+    asyncio.run(run())
+    written = [(kept.key or b"", kept.value or b"") for kept in live.read("detect-state")]
+    clocks = [(decode_key(key)[1], *decode_value(value)) for key, value in written if decode_key(key)[0] == CLOCK]
+    assert [epoch for epoch, _, _ in clocks][-1] == 2
+    for epoch, offset, state in clocks:
+        assert msgspec.msgpack.decode(state, type=ClockState).offset == offset, f"the clock of epoch {epoch} speaks of what is not durable"
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(900)
 def test_slow_closed_and_silent_ways_in_turn(way: Way, topic_prefix: str, log: list[LogRecord]) -> None:
@@ -182,22 +227,22 @@ def test_a_slow_way_out_costs_time_and_no_memory(way: Way, topic_prefix: str, re
     """What cannot be sent is not read either: at most one batch of each partition is in hand."""
     live = way.deployment(topic_prefix)
     live.append("events", recorded)
-    begun = time.monotonic()
     live.finish({"detect": live.start("detect")})
-    nominal = time.monotonic() - begun
+    state = live.read("detect-state")
+    nominal = (max(kept.timestamp for kept in state) - min(kept.timestamp for kept in state)) / 1000
+    total = sum(len(kept.value or b"") for topic in ("alerts", "decisions", "holds") for kept in live.read(topic))
+    total += sum(len(kept.value or b"") for kept in state)
+    rate = total / (10 * nominal)
     slow = way.deployment(topic_prefix + "slow.")
     slow.append("events", recorded)
-    total = sum(len(kept.value or b"") for topic in ("alerts", "decisions", "holds", "detect-state") for kept in live.read(topic))
-    rate = max(10_000.0, total / (10 * nominal))
     worker = slow.start("detect")
     wait_until(lambda: len(slow.read("detect-state")) > slow.partitions, "state")
     way.proxy.throttle(rate)
     resident = []
-    while any(slow.committed("detect").get(("events", p), 0) < len(recorded) // 8 for p in range(slow.partitions)):
+    ends = {("events", p): sum(kept.partition == p for kept in slow.read("events")) for p in range(slow.partitions)}
+    while any(slow.committed("detect").get(at, 0) < end for at, end in ends.items()):
         resident.append(rss(worker.pid))
-        time.sleep(1)
-    while sum(slow.committed("detect").values()) < len(slow.read("events")) and len(resident) < 400:
-        resident.append(rss(worker.pid))
+        assert len(resident) < 400, "it stands still"
         time.sleep(1)
     way.proxy.throttle(0)
     slow.finish({"detect": worker})

@@ -96,6 +96,7 @@ def test_state_that_is_larger_than_its_topic_takes_ends_the_worker_and_nothing_i
     verify(live, ("detect",))
 
 
+@pytest.mark.soak
 def test_records_near_the_limit(deploy: Callable[..., Deployment]) -> None:
     """A raw record as large as the broker takes is read, or its dead letter fits where its copy would not."""
     live = deploy(log_append_time=True, trust_create_time="false", dead_letters="plain", partitions=1)
