@@ -211,6 +211,8 @@ class Outbox:
         except TimeoutError:
             raise await unanswered(self._producer.client, topic, partition, count) from None
         except KafkaError as e:
+            if e.retriable:  # it was tried for as long as aiokafka does, as with a topic that nobody leads any more
+                raise await unanswered(self._producer.client, topic, partition, count) from None
             raise refused(topic, partition, count, e) from None
         return Landed(metadata.offset, count)
 

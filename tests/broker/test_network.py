@@ -234,10 +234,10 @@ def test_a_slow_way_out_costs_time_and_no_memory(way: Way, topic_prefix: str, re
     total += sum(len(kept.value or b"") for kept in state)
     rate = total / (10 * nominal)
     slow = way.deployment(topic_prefix + "slow.")
-    slow.append("events", recorded)
     worker = slow.start("detect")
-    wait_until(lambda: len(slow.read("detect-state")) > slow.partitions, "state")
+    wait_until(lambda: len(slow.read("detect-state")) >= slow.partitions, "claims")
     way.proxy.throttle(rate)
+    slow.append("events", recorded)
     resident = []
     ends = {("events", p): sum(kept.partition == p for kept in slow.read("events")) for p in range(slow.partitions)}
     while any(slow.committed("detect").get(at, 0) < end for at, end in ends.items()):
@@ -247,6 +247,7 @@ def test_a_slow_way_out_costs_time_and_no_memory(way: Way, topic_prefix: str, re
     way.proxy.throttle(0)
     slow.finish({"detect": worker})
     verify(slow, ("detect",))
+    assert len(resident) > 5 * nominal, "it was not slow"
     third = len(resident) // 3
     first, last = statistics.median(resident[third : 2 * third]), statistics.median(resident[2 * third :])
     print(f"nominal {nominal:.1f} s, {total} bytes; throttled to {rate:.0f} bytes/s for {len(resident)} s: RSS {first} -> {last} MiB")

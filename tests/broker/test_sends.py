@@ -152,11 +152,13 @@ def delete(live: Deployment, topic: str) -> None:
 
 
 def make_anew(live: Deployment, topic: str) -> None:
+    kept = {"retention.ms": "-1", "message.timestamp.type": "LogAppendTime"}
+
     async def run() -> None:
         admin = AIOKafkaAdminClient(bootstrap_servers=live.bootstrap)
         await admin.start()
         try:
-            await admin.create_topics([NewTopic(live.prefix + topic, live.partitions, 1, topic_configs={"retention.ms": "-1"})])
+            await admin.create_topics([NewTopic(live.prefix + topic, live.partitions, 1, topic_configs=kept)])
         finally:
             await admin.close()
 
@@ -170,10 +172,11 @@ def test_a_worker_whose_topic_is_deleted_commits_nothing_and_goes_on_when_it_is_
 ) -> None:
     live = deploy()
     worker = launch(live, "detect")
-    wait_until(lambda: live.read("detect-state"), "a claim")
+    wait_until(lambda: len({kept.partition for kept in live.read("detect-state")}) == live.partitions, "claims")
     delete(live, "decisions")
     live.append("events", recorded)
-    assert "the topic is gone" in last_words(live, worker, BROKERS.code, within_s=180)
+    said = last_words(live, worker, BROKERS.code, within_s=180)
+    assert "the topic is gone" in said, said
     make_anew(live, "decisions")
     with Keeper(live, ["detect"]) as kept:
         kept.finish()
