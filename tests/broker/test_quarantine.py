@@ -62,6 +62,7 @@ def ends(live: Deployment) -> dict[int, int]:
     return {p: max((k.offset for k in live.read("events") if k.partition == p), default=-1) + 1 for p in range(live.partitions)}
 
 
+@pytest.mark.soak
 def test_an_account_is_set_aside_over_restarts_until_newer_code_or_an_operator_lets_it_in(
     deploy: Callable[..., Deployment], recorded: list[Outgoing]
 ) -> None:
