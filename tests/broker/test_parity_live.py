@@ -30,9 +30,8 @@ def test_the_recorded_events_say_what_the_run_said_and_the_raw_topics_end_the_sa
     assert len(replayed) > 30
 
 
-@pytest.mark.parametrize("beats", [False, pytest.param(True, marks=pytest.mark.soak)], ids=["", "and-beats-stand-behind-what-they-say"])
 def test_kills_of_every_stage_in_the_middle_change_no_final_assessment(
-    deploy: Callable[..., Deployment], log: list[LogRecord], tmp_path: Path, beats: bool
+    deploy: Callable[..., Deployment], log: list[LogRecord], tmp_path: Path
 ) -> None:
     """At many times the pace of the log: what route had still to bring when it died is hours of arrival away from what detect reads."""
     live = deploy(batch_records=50)
@@ -43,6 +42,6 @@ def test_kills_of_every_stage_in_the_middle_change_no_final_assessment(
         live.died(dying[stage], DIES[stage])
         workers[stage] = live.start(stage)
     live.finish(workers, within_s=240)
-    accounts = verify(live, beats=beats)
+    accounts = verify(live)
     assert accounts.copies, "no death came between an output and its commit"
     assert said_by(live) == said_by_replay(log, tmp_path)

@@ -6,11 +6,18 @@ from typing import Any
 import msgspec
 import pytest
 
+from pipeline.core.events import LINE_FEEDS, Beat, Mark
+from pipeline.core.policy import Policy
+from pipeline.live.outbox import Outgoing
+from pipeline.wire.codec import encode_event
 from pipeline.wire.dead_letter import DeadLetters
+from pipeline.wire.ingest import Ingest
 from pipeline.wire.log import LogRecord
-from tests.broker.harness import Deployment, Kept
+from pipeline.wire.pseudonym import Pseudonyms
+from tests.broker.harness import KEY, Deployment, Kept
 from tests.broker.verifier import Watch, verify
 from tests.broker.verifier_state import CLOCK, entry_of
+from tests.replay.raw import PHONE, START, Log
 
 pytestmark = pytest.mark.broker
 Change = Callable[[list[Kept]], list[Kept]]
@@ -169,3 +176,21 @@ def test_what_is_wrong_is_named(deploy: Callable[..., Deployment], log: list[Log
         watch.samples[-1] = said
         with pytest.raises(AssertionError, match=what):
             verify(run, watch=watch)
+
+
+def test_a_call_that_is_read_again_behind_its_link_is_no_call_that_a_beat_has_overtaken(deploy: Callable[..., Deployment]) -> None:
+    """The link leads to it first, after the beat; what comes again, as when ingest was killed, is older and was in front of the beat."""
+    live = deploy(partitions=1)
+    log = Log()
+    log.call(PHONE, START, "a-call")
+    log.linked("acc-1", PHONE, START + 120_000)
+    ingest = Ingest(Policy(), Pseudonyms.from_text(KEY))
+    said = [Outgoing(key.encode(), encode_event(e)) for r in log.records for _, key, e in ingest.read(r.topic, r.value, r.ts)]
+    calls, link = said[:-1], said[-1]
+    marks = {f"{feed}/0": Mark(START + 100_000, START) for feed in LINE_FEEDS}
+    beat = Beat(arrived_at=START + 100_000, marks=marks, partitions=dict.fromkeys(LINE_FEEDS, 1))
+    live.append("lines", [*calls, Outgoing(None, encode_event(beat)), link, *calls])
+    live.finish({"route": live.start("route", batch_records=1)})
+    beats = [kept for kept in live.read("events") if b'"beat"' in (kept.value or b"")]
+    assert beats[0].offset == 0, "the beat leaves before the link brings the call"
+    assert verify(live, ("route",)).where["lines"].total() == len(calls) * 2 + 2

@@ -15,7 +15,7 @@ In a test with a fault::
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
@@ -44,6 +44,7 @@ from tests.broker.verifier_state import CLOCK, assert_in_clock, in_line, in_time
 from tests.broker.verifier_watch import CHANGELOG, Due, Watch
 
 __all__ = ["Accounts", "Watch", "verify"]
+R = TypeVar("R")
 STAGES = ("ingest", "route", "detect")
 ROUTED = (CallChanged, LineAsked, MessageSeen, LineChanged, LineLinked)  # what reaches an account by its line
 BECOMES = {  # the kinds of events a raw record must become, by its type (the contract's table)
@@ -210,7 +211,7 @@ class _Run:
         heard = _heard(self.events)
         first = {(k.key, k.value): k for k in reversed(self.logs["events"])}
         arrived = {(k.partition, k.offset): e.arrived_at for k, e in self.lines if e is not None}
-        for record, origin in zip(expected.records, expected.origins, strict=True):
+        for record, origin in _first_led_by(expected.records, expected.origins).items():
             found = first[record]
             _assert_in_front(heard[found.partition, f"{LINES}/{origin[0]}"], arrived[origin], "events", found)
 
@@ -343,8 +344,7 @@ class _Run:
         """What must be in the log before an offset of ``events`` is in the clock."""
         for topic in ("alerts", "decisions"):
             first = {(k.key, k.value, k.headers): k for k in reversed(self.logs[topic])}
-            origin = dict(reversed(list(zip(expected.records[topic], expected.origins[topic], strict=True))))  # of the first of each
-            for record, (partition, offset) in origin.items():
+            for record, (partition, offset) in _first_led_by(expected.records[topic], expected.origins[topic]).items():
                 kept = first[record]
                 yield Due(("events", partition), offset, (topic, kept.partition), kept.offset)
         yield from self._due_letters("events")
@@ -414,6 +414,11 @@ def _heard(log: Iterable[tuple[Kept, Event | Beat | None]]) -> dict[tuple[int, s
             if not found or mark.read_to > found[-1][1]:
                 found.append((kept.offset, mark.read_to))
     return heard
+
+
+def _first_led_by(records: Iterable[R], origins: Iterable[Place]) -> dict[R, Place]:
+    """What led to each record first: to one that is written again, such as a call that comes again after its link, more did."""
+    return dict(reversed(list(zip(records, origins, strict=True))))
 
 
 def _assert_in_front(heard: list[Place], arrived_at: int, topic: str, record: Kept) -> None:
