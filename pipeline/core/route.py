@@ -28,6 +28,7 @@ from pipeline.core.events import (
 )
 from pipeline.core.policy import Policy
 from pipeline.core.store import Encoded, InMemory, Store
+from pipeline.core.versions import read_versioned
 
 STATE_VERSION = 1
 DAY_MS = 86_400_000
@@ -94,12 +95,7 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 def _check(raw: bytes) -> None:
-    try:
-        version = _decode_head(raw).version
-    except (msgspec.DecodeError, UnicodeDecodeError) as e:
-        raise UnsupportedState(f"what is kept of a line is not its state: {e}") from None
-    if version > STATE_VERSION:
-        raise UnsupportedState(f"route state version {version}; this code reads up to {STATE_VERSION}: upgrade the worker")
+    read_versioned(_decode_head, raw, STATE_VERSION, "route state", "what is kept of a line is not its state")
 
 
 def _read_line(raw: bytes) -> LineState:

@@ -24,6 +24,7 @@ from pipeline.core.events import (
 from pipeline.core.outcome import Finding, Level
 from pipeline.core.profile import Profile
 from pipeline.core.state_words import WORDS
+from pipeline.core.versions import read_versioned
 
 STATE_VERSION = 2  # 1: not packed; 2: packed
 _LEVEL = -1  # of zstd: half the time of level 1 for 3 % more bytes, measured on simulated accounts
@@ -123,13 +124,7 @@ def encode(timeline: Timeline) -> bytes:
 
 def read_head(raw: bytes) -> Head:
     """Read version, offset and deadline. Raises UnsupportedState for a version newer than this code, and for what is no state."""
-    try:
-        head = _decode_head(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError) as e:
-        raise UnsupportedState(f"what is kept of an account is not its state: {e}") from None
-    if head.version > STATE_VERSION:
-        raise UnsupportedState(f"account state version {head.version}; this code reads up to {STATE_VERSION}: upgrade the worker")
-    return head
+    return read_versioned(_decode_head, raw, STATE_VERSION, "account state", "what is kept of an account is not its state")
 
 
 def decode(raw: bytes) -> Timeline:

@@ -9,6 +9,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
 from pipeline.core.events import Ms
+from pipeline.live.changelog import close
 from pipeline.live.mismatch import OUTPUTS
 from pipeline.live.partitioner import Partitioner
 from pipeline.settings import Settings
@@ -93,7 +94,7 @@ async def open_log(settings: Settings, looked: Callable[[], None] = lambda: None
         yield Log(settings, partitions, consumers, looked)
     finally:
         for consumer in consumers.values():
-            await consumer.stop()
+            await close(consumer)
 
 
 async def _partitions(settings: Settings, names: Iterable[str]) -> dict[str, int]:

@@ -17,6 +17,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from pipeline.core.events import Ms
+from pipeline.live.changelog import close
 from pipeline.reach import reach, refused
 from pipeline.settings import Settings, variable_of
 from pipeline.wire.dead_letter import DeadLetter, parse, unseal
@@ -214,7 +215,7 @@ async def _consumer(settings: Settings, tps: Sequence[TopicPartition]) -> AsyncI
         consumer.pause(*tps)
         yield consumer
     finally:
-        await consumer.stop()
+        await close(consumer)
 
 
 async def _partitions(settings: Settings, topics: Sequence[str]) -> dict[str, list[int]]:

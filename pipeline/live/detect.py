@@ -3,44 +3,35 @@
 import time
 from collections.abc import Callable, Sequence
 
+from faust.types.tuples import TP
+
 from pipeline.core.errors import InvalidEvent
 from pipeline.core.events import FEEDS, Beat
 from pipeline.core.outcome import Finding, Late, Outcome
 from pipeline.core.partition import Partition
-from pipeline.core.policy import Policy
 from pipeline.core.store import Encoded
 from pipeline.live import metrics
 from pipeline.live.batch import Batch, Record
 from pipeline.live.bug import Bug, decoded, guarded
 from pipeline.live.effects import Effects
-from pipeline.live.folding import SET_ASIDE, FoldingStage, Held, Place, in_memory
-from pipeline.live.health import Health
-from pipeline.live.state import OpenChangelog
+from pipeline.live.folding import SET_ASIDE, FoldingStage, Held
 from pipeline.wire.codec import OutcomeEncoder, OutRecord, decode_event
-from pipeline.wire.dead_letter import DeadLetters
 
 
 class DetectStage(FoldingStage[Partition]):
     """Fold the partitions of ``events``."""
 
     name = "detect"
+    source = "events"
+    changelog = "detect-state"
+    outputs = ("alerts", "decisions", "holds", "dead-letters")
+    _encode = staticmethod(OutcomeEncoder("live").encode)
 
-    def __init__(
-        self,
-        policy: Policy,
-        cached: int,
-        prefix: str,
-        open_changelog: OpenChangelog,
-        letters: DeadLetters,
-        health: Health,
-        place: Place = in_memory,
-        without_state: bool = False,
-    ) -> None:
-        """``cached``: decoded timelines kept in this process. See FoldingStage."""
-        targets = ("alerts", "decisions", "holds", "dead-letters")
-        super().__init__("events", "detect-state", targets, prefix, open_changelog, letters, health, cached, place, without_state)
-        self._policy = policy
-        self._encode = OutcomeEncoder("live").encode
+    def assigned(self, tps: set[TP], generation: int) -> None:
+        """As every folding stage; the deadlines of accounts that are set aside wait too."""
+        super().assigned(tps, generation)
+        for held in self._held.values():
+            held.fold.aside = held.quarantine.entities
 
     def new_fold(self, encoded: Callable[[], Encoded]) -> Partition:
         """An empty partition."""
@@ -62,7 +53,6 @@ class DetectStage(FoldingStage[Partition]):
         account = "" if isinstance(event, Beat) else event.account_id
         if held.quarantine.blocks(account, record.offset):
             raise InvalidEvent("bug", SET_ASIDE)
-        held.fold.aside = held.quarantine.entities
         try:
             outcomes = held.fold.fold(record.offset, event)
         except Exception as e:

@@ -15,6 +15,7 @@ from typing import Generic, Protocol, TypeVar
 from faust.types.tuples import TP
 
 from pipeline.core.errors import InvalidEvent
+from pipeline.core.policy import Policy
 from pipeline.core.store import Encoded, InMemory
 from pipeline.live import metrics
 from pipeline.live.batch import Batch, OpenAdmission, Record
@@ -33,7 +34,6 @@ SET_ASIDE = "it is set aside since a bug of ours"
 Place = Callable[[str, int], Encoded]  # of the state of a stage's partition
 TURN_S = 0.010  # how long a fold may keep the event loop to itself
 LOOK_EVERY = 32  # records between two looks at the clock
-T = TypeVar("T")
 
 
 class CachingFold(Fold, Protocol):
@@ -84,32 +84,33 @@ class Held(Generic[F]):
 
 
 class FoldingStage(ABC, Generic[F]):
-    """A stage that folds one topic into state of its own."""
+    """A stage that folds one topic into state of its own. Topic names are without prefix."""
 
     name: str
+    source: str
+    changelog: str
+    outputs: tuple[str, ...]
 
     def __init__(
         self,
-        source: str,
-        changelog: str,
-        targets: tuple[str, ...],
+        policy: Policy,
+        cached: int,
         prefix: str,
         open_changelog: OpenChangelog,
         letters: DeadLetters,
         health: Health,
-        cached: int,
-        place: Place,
-        without_state: bool,
+        place: Place = in_memory,
+        without_state: bool = False,
     ) -> None:
-        """``source``, ``changelog`` and ``targets``: topic names without ``prefix``.
+        """``cached``: how many decoded values are kept in this process; ``place``: where the others are.
 
-        ``cached``: how many decoded values are kept in this process; ``place``: where the others are. ``without_state``: start where
-        nothing is kept of input that was read.
+        ``without_state``: start where nothing is kept of input that was read.
         """
-        self.sources: tuple[str, ...] = (prefix + source,)
-        self.targets = tuple(prefix + target for target in (*targets, changelog))
+        self.sources: tuple[str, ...] = (prefix + self.source,)
+        self.targets = tuple(prefix + target for target in (*self.outputs, self.changelog))
+        self._policy = policy
         self.admission = OpenAdmission()
-        self._changelog = prefix + changelog
+        self._changelog = prefix + self.changelog
         self._prefix = prefix
         self._open_changelog = open_changelog
         self._letters = letters

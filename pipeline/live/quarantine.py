@@ -8,7 +8,7 @@ from there on, when another version of the code takes the partition over, or whe
 import msgspec
 
 from pipeline.core.detector import VERSION
-from pipeline.core.errors import UnsupportedState
+from pipeline.core.versions import read_versioned
 from pipeline.live.state import Fold
 
 MARK = "!"  # before the entity's name in the changelog; no identifier begins with it
@@ -30,13 +30,7 @@ _decode = msgspec.msgpack.Decoder(SetAside).decode
 
 def decode(raw: bytes) -> SetAside:
     """Read what is kept of one that is set aside. Raises UnsupportedState for a newer version and for what is no such thing."""
-    try:
-        kept = _decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError) as e:
-        raise UnsupportedState(f"what is kept of a quarantine cannot be read: {e}") from None
-    if kept.version > QUARANTINE_VERSION:
-        raise UnsupportedState(f"quarantine version {kept.version}; this code reads up to {QUARANTINE_VERSION}: upgrade the worker")
-    return kept
+    return read_versioned(_decode, raw, QUARANTINE_VERSION, "quarantine", "what is kept of a quarantine cannot be read")
 
 
 class Quarantine:

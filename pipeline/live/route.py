@@ -11,41 +11,29 @@ from faust.types.tuples import TP
 from pipeline.core.beats import RouteBeats
 from pipeline.core.errors import InvalidEvent
 from pipeline.core.events import Beat
-from pipeline.core.policy import Policy
 from pipeline.core.route import Router
 from pipeline.core.store import Encoded
 from pipeline.live import metrics
 from pipeline.live.batch import Batch, Record
 from pipeline.live.bug import decoded, guarded
 from pipeline.live.effects import Effects
-from pipeline.live.folding import SET_ASIDE, FoldingStage, Held, Place, in_memory
-from pipeline.live.health import Health
-from pipeline.live.outbox import Outgoing
-from pipeline.live.state import OpenChangelog
+from pipeline.live.folding import SET_ASIDE, FoldingStage, Held
+from pipeline.live.outbox import Outbox, Outgoing
+from pipeline.live.stage import Reader
 from pipeline.wire.codec import decode_line_event, encode_event
-from pipeline.wire.dead_letter import DeadLetters
 
 
 class RouteStage(FoldingStage[Router]):
     """Fold the partitions of ``lines``."""
 
     name = "route"
+    source = "lines"
+    changelog = "route-state"
+    outputs = ("events", "dead-letters")
 
-    def __init__(
-        self,
-        policy: Policy,
-        cached: int,
-        prefix: str,
-        open_changelog: OpenChangelog,
-        letters: DeadLetters,
-        health: Health,
-        place: Place = in_memory,
-        without_state: bool = False,
-    ) -> None:
-        """``cached``: decoded lines kept in this process. See FoldingStage."""
-        targets = ("events", "dead-letters")
-        super().__init__("lines", "route-state", targets, prefix, open_changelog, letters, health, cached, place, without_state)
-        self._policy = policy
+    async def start(self, outbox: Outbox, reader: Reader) -> None:
+        """As every folding stage; nothing has been said yet."""
+        await super().start(outbox, reader)
         self._beats = RouteBeats()
 
     def assigned(self, tps: set[TP], generation: int) -> None:

@@ -204,7 +204,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         return held is not None and held is message and held.generation_id == self.app.consumer_generation_id
 
     async def give_back(self, message: ConsumerMessage, offset: int) -> None:
-        """Settle a batch without committing it, and read its partition again from ``offset``."""
+        """Read the partition of a batch again from ``offset``, and commit nothing of it; the batch is still to be dropped."""
         tp = message.tp
         if self._holds(message):
             self._waiting.pop(tp, None)
@@ -212,7 +212,6 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
             if self._holds(message):
                 del self._out[tp]
                 self._freed.set()
-        self.drop(message)  # Faust waits for every message it has tracked
 
     async def rewind(self, tp: TP, offset: int) -> None:
         """Read a partition again from ``offset`` if its position is beyond; one with a batch in hand is left alone."""

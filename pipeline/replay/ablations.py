@@ -10,6 +10,7 @@ from operator import attrgetter
 from pathlib import Path
 
 import orjson
+from msgspec.structs import replace
 
 from pipeline.core.events import Ms
 from pipeline.wire.instant import rfc3339
@@ -51,11 +52,7 @@ def without_devices(logs: Sequence[Path]) -> Iterator[LogRecord]:
 
 def calls_late(logs: Sequence[Path]) -> Iterator[LogRecord]:
     """Everything about phones arrives an hour later than it did."""
-    telephony = (
-        LogRecord(r.topic, r.partition, r.offset, r.ts + HOUR_MS, r.key, r.value, r.headers, r.source)
-        for r in merge_logs(logs)
-        if r.topic == "telephony"
-    )
+    telephony = (replace(r, ts=r.ts + HOUR_MS) for r in merge_logs(logs) if r.topic == "telephony")
     return merge(without_telephony(logs), telephony, key=_arrival)
 
 
@@ -165,5 +162,4 @@ def _body(record: LogRecord) -> dict[str, object]:
 
 
 def _with(record: LogRecord, body: dict[str, object]) -> LogRecord:
-    value = orjson.dumps(body)
-    return LogRecord(record.topic, record.partition, record.offset, record.ts, record.key, value, record.headers, record.source)
+    return replace(record, value=orjson.dumps(body))

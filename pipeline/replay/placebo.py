@@ -229,7 +229,7 @@ class Experiment:
         except (ValueError, OverflowError):
             self._unreadable += 1  # a time that cannot be read: a dead letter in every other run
             return None
-        return LogRecord(record.topic, record.partition, record.offset, record.ts + delta, record.key, orjson.dumps(value), record.headers)
+        return msgspec.structs.replace(record, ts=record.ts + delta, value=orjson.dumps(value))
 
     def _alerts(self, records: Iterable[LogRecord], progress: Progress) -> set[Challenge]:
         folder = Path(tempfile.mkdtemp(prefix="offhook-placebo-"))

@@ -76,20 +76,9 @@ def _lead(s: Scored) -> float:
 
 def _leads(takeovers: Sequence[Scored]) -> Lead:
     seconds = sorted(x for s in takeovers if (x := _lead(s)) < inf)
-    before, at_1, at_10 = (rate(sum(test(x) for x in seconds), len(takeovers)) for test in (_before, _within_1, _within_10))
+    before = rate(sum(x < 0 for x in seconds), len(takeovers))
+    at_1, at_10 = (rate(sum(x <= most for x in seconds), len(takeovers)) for most in (1, 10))
     return Lead(before, at_1, at_10, tuple(seconds))
-
-
-def _before(seconds: float) -> bool:
-    return seconds < 0
-
-
-def _within_1(seconds: float) -> bool:
-    return seconds <= 1
-
-
-def _within_10(seconds: float) -> bool:
-    return seconds <= 10
 
 
 def _by_account(runs: Sequence[Sequence[Scored]]) -> tuple[list[float], list[bool]]:

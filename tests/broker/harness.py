@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +15,7 @@ from typing import Any, NamedTuple
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import GroupCoordinatorNotAvailableError, GroupLoadInProgressError, NotCoordinatorForGroupError
+from faust.types.tuples import TP
 
 from pipeline.live.app import group
 from pipeline.live.outbox import Outbox, Outgoing
@@ -281,6 +284,30 @@ def _hears(pid: int, number: signal.Signals) -> bool:
         return True
     caught = next((line.split()[1] for line in status.splitlines() if line.startswith("SigCgt")), "0")
     return bool(int(caught, 16) >> (number - 1) & 1)
+
+
+class Nowhere:
+    """A reader that has read nothing."""
+
+    def read_to(self, tp: TP) -> int | None:
+        return None
+
+    def committed(self, tp: TP) -> int | None:
+        return None
+
+    async def rewind(self, tp: TP, offset: int) -> None:
+        raise AssertionError("there is nothing to read again")
+
+
+def ask(port: int, path: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as e:
+        with e:
+            return e.code, e.read().decode()
+    except OSError:
+        return 0, "nobody listens"
 
 
 class _Admin:

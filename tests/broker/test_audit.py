@@ -20,8 +20,8 @@ from pipeline.core.timeline import decode, encode
 from pipeline.live.changelog import CLOCK, Image, encode_key, encode_value
 from pipeline.live.outbox import Outgoing
 from pipeline.wire.log import LogRecord
-from tests.broker.harness import ROOT, Deployment
-from tests.broker.test_monitoring_live import ask, free_ports, samples, total, until, wait_until_ready
+from tests.broker.harness import ROOT, Deployment, ask
+from tests.broker.test_monitoring_live import free_ports, samples, total, until, wait_until_ready
 
 pytestmark = pytest.mark.broker
 STAGES = ("ingest", "route", "detect")

@@ -25,7 +25,7 @@ from pipeline.live.outbox import Outbox, Outgoing
 from pipeline.wire.codec import decode_event, encode_event
 from pipeline.wire.dead_letter import DeadLetters, parse
 from pipeline.wire.log import LogRecord
-from tests.broker.harness import ROOT, Deployment
+from tests.broker.harness import ROOT, Deployment, Nowhere
 
 pytestmark = pytest.mark.broker
 STAGES = ("ingest", "route", "detect")
@@ -129,19 +129,6 @@ class Faulty(Partition):
 class FaultyStage(DetectStage):
     def new_fold(self, encoded: Callable[[], Encoded]) -> Partition:
         return Faulty(Policy(), encoded=encoded)
-
-
-class Nowhere:
-    """A reader that has read nothing."""
-
-    def read_to(self, tp: TP) -> int | None:
-        return None
-
-    def committed(self, tp: TP) -> int | None:
-        return None
-
-    async def rewind(self, tp: TP, offset: int) -> None:
-        raise AssertionError("there is nothing to read again")
 
 
 def test_a_bug_of_ours_sets_one_account_aside(deploy: Callable[..., Deployment], recorded: list[Outgoing]) -> None:

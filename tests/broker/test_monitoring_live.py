@@ -3,8 +3,6 @@
 import signal
 import socket
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterable
 
 import msgspec
@@ -17,23 +15,12 @@ from pipeline.live.app import AUDIT
 from pipeline.live.metrics import METRICS
 from pipeline.live.mismatch import build_of
 from pipeline.wire.log import LogRecord
-from tests.broker.harness import Deployment
+from tests.broker.harness import Deployment, ask
 
 pytestmark = pytest.mark.broker
 STAGES = ("ingest", "route", "detect")
 # Has labels and no series before something goes wrong.
 RARE = {"offhook_duplicates_total"}
-
-
-def ask(port: int, path: str) -> tuple[int, str]:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as e:
-        with e:
-            return e.code, e.read().decode()
-    except OSError:
-        return 0, "nobody listens"
 
 
 def wait_until_ready(port: int, within_s: float = 30) -> None:

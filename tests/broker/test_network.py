@@ -24,10 +24,9 @@ from pipeline.live.outbox import Outbox, Outgoing
 from pipeline.live.supervise import GRACE_S
 from pipeline.wire.dead_letter import DeadLetters
 from pipeline.wire.log import LogRecord
-from tests.broker.harness import Deployment
+from tests.broker.harness import Deployment, Nowhere
 from tests.broker.keeper import Keeper, last_words, launch, wait_until
 from tests.broker.proxy import FETCH, HEARTBEAT, JOIN, LIST_OFFSETS, METADATA, OFFSET_COMMIT, OFFSET_FETCH, PRODUCE, Proxy
-from tests.broker.test_bad_input import Nowhere
 from tests.broker.verifier import Watch, verify
 
 pytestmark = pytest.mark.broker

@@ -5,8 +5,6 @@ import json
 import socket
 import statistics
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from datetime import UTC, datetime
 from itertools import count
@@ -25,7 +23,7 @@ from pipeline.live.outbox import Outbox, Outgoing
 from pipeline.wire.codec import decode_event
 from pipeline.wire.dead_letter import parse
 from pipeline.wire.log import LogRecord
-from tests.broker.harness import Deployment
+from tests.broker.harness import Deployment, Nowhere, ask
 from tests.broker.verifier import verify
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(900)]  # on a busy machine its workers take their time
@@ -44,15 +42,6 @@ def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port: int = free.getsockname()[1]
         return port
-
-
-def ask(port: int, path: str) -> tuple[int, str]:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as e:
-        with e:
-            return e.code, e.read().decode()
 
 
 def last_beat(live: Deployment) -> Beat | None:
@@ -158,19 +147,6 @@ class _Fetched(NamedTuple):
     headers: tuple[tuple[str, bytes], ...] = ()
 
 
-class _Nowhere:
-    """A reader that knows nothing of the input."""
-
-    def read_to(self, tp: TP) -> int | None:
-        return None
-
-    def committed(self, tp: TP) -> int | None:
-        return None
-
-    async def rewind(self, tp: TP, offset: int) -> None:
-        raise AssertionError("there is nothing to read again")
-
-
 @pytest.mark.soak
 def test_poison_of_one_in_a_hundred_costs_at_most_a_tenth_of_the_throughput(deploy: Callable[..., Deployment]) -> None:
     """Batches with and without poison in turn, through ingest to the broker and back, in one process: only the ratio counts."""
@@ -190,7 +166,7 @@ def test_poison_of_one_in_a_hundred_costs_at_most_a_tenth_of_the_throughput(depl
         async with Outbox(live.settings.connection()) as outbox:
             stage = make_stage(live.settings, "ingest", {"logins": 1}, Health())
             await outbox.know(stage.targets)
-            await stage.start(outbox, _Nowhere())
+            await stage.start(outbox, Nowhere())
             stage.assigned({tp}, 1)
             for number in range(60):
                 poisoned = bool(number % 2)

@@ -13,8 +13,8 @@ import pytest
 
 from pipeline.exits import BROKERS
 from pipeline.wire.log import LogRecord
-from tests.broker.harness import ROOT, Deployment
-from tests.broker.test_monitoring_live import ask, free_ports, wait_until_ready
+from tests.broker.harness import ROOT, Deployment, ask
+from tests.broker.test_monitoring_live import free_ports, wait_until_ready
 
 pytestmark = pytest.mark.broker
 STAGES = ("ingest", "route", "detect")
