@@ -4,6 +4,7 @@ import click
 
 from pipeline.commands.audit import audit
 from pipeline.commands.evaluate import evaluate
+from pipeline.commands.fit import fit
 from pipeline.commands.inspect import policy, pseudonyms, schemas, settings
 from pipeline.commands.kafka import topics, worker
 from pipeline.commands.letters import dead_letters
@@ -29,6 +30,7 @@ COMMANDS = (
     replay,
     score,
     evaluate,
+    fit,
     placebo,
     model_benchmark,
     worker,

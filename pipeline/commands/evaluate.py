@@ -4,17 +4,11 @@ from pathlib import Path
 
 import click
 
-from pipeline.commands.load import FILE, FOLDER, BadInput, fail, load_policy, load_pseudonyms
+from pipeline.commands.load import FOLDER, BadInput, fail, labelled_options, load_labelled, load_pseudonyms, telling
 
 
 @click.command()
-@click.option("--log", "logs", multiple=True, required=True, type=FILE, help="A log of raw topics. Repeatable: one for each seed.")
-@click.option("--truth", "truths", multiple=True, required=True, type=FILE, help="Its truth.jsonl, in the same order.")
-@click.option(
-    "--policy", "policies", multiple=True, type=FILE, help="TOML file that overrides the policy: one for all logs, or one for each."
-)
-@click.option("--pseudonyms", "key_file", type=FILE, help="Key file for pseudonyms; without it OFFHOOK_PSEUDONYM_KEY_FILE is read.")
-@click.option("--demo-key", is_flag=True, help="Use the well-known key: for simulated logs, whose numbers belong to nobody.")
+@labelled_options
 @click.option(
     "--prior", default=1e-4, show_default=True, type=click.FloatRange(1e-9, 0.5), help="Attacks per code at the bank to judge for."
 )
@@ -28,35 +22,19 @@ def evaluate(logs: tuple[Path, ...], truths: tuple[Path, ...], policies: tuple[P
     segment, calibration, and what each feed is worth. Several logs give intervals over seeds.
     """
     import msgspec
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     from pipeline.replay.ablations import VIEWS
-    from pipeline.replay.evaluate import Labelled, lines
     from pipeline.replay.evaluate import evaluate as run
+    from pipeline.replay.evaluate import lines
     from pipeline.replay.page import page
-    from pipeline.replay.report import console
-    from pipeline.replay.run import Progress as Told
     from pipeline.wire.log import InvalidLog
 
-    if len(logs) != len(truths):
-        raise click.UsageError(f"{len(logs)} --log and {len(truths)} --truth: name one truth for each log")
-    if len(policies) not in (0, 1, len(logs)):
-        raise click.UsageError("--policy: name one for all logs, or one for each")
     unknown = [name for name in chosen if name not in VIEWS]
     if unknown:
         raise click.UsageError(f"--view: {unknown[0]!r} is none; there are {', '.join(VIEWS)}")
-    loaded = [load_policy(path) for path in policies or (None,)]
-    each = loaded if len(loaded) == len(logs) else loaded * len(logs)
-    data = [Labelled((log,), truth, policy) for log, truth, policy in zip(logs, truths, each, strict=True)]
-    screen = console(stderr=True)
-    columns = (SpinnerColumn(), TextColumn("{task.description}: {task.completed:,.0f} records"), TimeElapsedColumn())
+    data = load_labelled(logs, truths, policies)
     try:
-        with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as bar:
-
-            def watch(what: str) -> Told:
-                task = bar.add_task(what, total=None)
-                return lambda done, _: bar.update(task, completed=done)
-
+        with telling() as watch:
             result = run(data, load_pseudonyms(key_file, demo_key), prior, chosen or VIEWS, watch)
     except InvalidLog as e:
         raise BadInput(str(e)) from None

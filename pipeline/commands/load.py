@@ -1,6 +1,8 @@
 """Where do a command's policy, settings and keys come from, and what is said when they cannot be had?"""
 
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -9,6 +11,8 @@ import click
 
 if TYPE_CHECKING:
     from pipeline.core.policy import Policy
+    from pipeline.replay.evaluate import Labelled
+    from pipeline.replay.run import Progress
     from pipeline.settings import Settings
     from pipeline.wire.pseudonym import Pseudonyms
 
@@ -48,6 +52,52 @@ def load_policy(path: Path | None) -> "Policy":
         return load_settings().policy() if path is None else policy_from(tomllib.loads(path.read_text()))
     except ValueError as e:
         raise BadInput(str(e) if path is None else f"{path}: {e}") from None
+
+
+def labelled_options(command: "Callable[..., None]") -> "Callable[..., None]":
+    """The options that load_labelled and load_pseudonyms need: logs, truths, policies, key_file, demo_key."""
+    for option in (
+        click.option("--demo-key", is_flag=True, help="Use the well-known key: for simulated logs, whose numbers belong to nobody."),
+        click.option("--pseudonyms", "key_file", type=FILE, help="Key file for pseudonyms; without it OFFHOOK_PSEUDONYM_KEY_FILE is read."),
+        click.option(
+            "--policy", "policies", multiple=True, type=FILE, help="TOML file that overrides the policy: one for all logs, or one for each."
+        ),
+        click.option("--truth", "truths", multiple=True, required=True, type=FILE, help="Its truth.jsonl, in the same order."),
+        click.option("--log", "logs", multiple=True, required=True, type=FILE, help="A log of raw topics. Repeatable: one for each seed."),
+    ):  # the last is the first in the help
+        command = option(command)
+    return command
+
+
+def load_labelled(logs: tuple[Path, ...], truths: tuple[Path, ...], policies: tuple[Path, ...]) -> "list[Labelled]":
+    """Logs with the truth about each, and the policy to read it by: one for all, or one for each."""
+    from pipeline.replay.evaluate import Labelled
+
+    if len(logs) != len(truths):
+        raise click.UsageError(f"{len(logs)} --log and {len(truths)} --truth: name one truth for each log")
+    if len(policies) not in (0, 1, len(logs)):
+        raise click.UsageError("--policy: name one for all logs, or one for each")
+    loaded = [load_policy(path) for path in policies or (None,)]
+    each = loaded if len(loaded) == len(logs) else loaded * len(logs)
+    return [Labelled((log,), truth, policy) for log, truth, policy in zip(logs, truths, each, strict=True)]
+
+
+@contextmanager
+def telling() -> "Iterator[Callable[[str], Progress]]":
+    """Show what is replayed and how far it is, where the terminal can: call what this gives with a name for each replay."""
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    from pipeline.replay.report import console
+
+    screen = console(stderr=True)
+    columns = (SpinnerColumn(), TextColumn("{task.description}: {task.completed:,.0f} records"), TimeElapsedColumn())
+    with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as bar:
+
+        def watch(what: str) -> "Callable[[int, int], None]":
+            task = bar.add_task(what, total=None)
+            return lambda done, _: bar.update(task, completed=done)
+
+        yield watch
 
 
 def load_pseudonyms(key_file: Path | None, demo_key: bool) -> "Pseudonyms":

@@ -5,6 +5,7 @@ settled when nothing on time can touch it any more; if its assessment then diffe
 last decision of a challenge is its final assessment.
 """
 
+from collections.abc import Callable
 from importlib.metadata import version as installed_version
 from operator import attrgetter
 
@@ -43,7 +44,8 @@ class Detector:
     """The fold with its policy and model.
 
     Set from the beats: ``missing`` names the feeds that are absent now, and all that arrived up to ``read_to`` (ms) has been folded;
-    None before the first beat: an arrival is then taken to mean that nothing before it is to come.
+    None before the first beat: an arrival is then taken to mean that nothing before it is to come. ``observe`` is told of every
+    assessment with its account, whether or not anything is said; it must not change anything.
     """
 
     def __init__(self, policy: Policy, model: Model | None = None) -> None:
@@ -51,6 +53,7 @@ class Detector:
         self.model = model or Model(policy)
         self.missing: tuple[str, ...] = ()
         self.read_to: Ms | None = None
+        self.observe: Callable[[str, Assessment], None] | None = None
         self._lateness = 1000 * policy.bounds.lateness_s
         self._slack = 1000 * policy.bounds.slack_s
 
@@ -168,6 +171,8 @@ class Detector:
         a = self._assess(t, track.otp_id, now)
         if a is None:
             return
+        if self.observe is not None:
+            self.observe(t.account_id, a)
         new = replace(track, level=a.level, probability=a.score.probability, seen="", revision=t.profile.revision)
         changed = a.level != track.level
         if final:

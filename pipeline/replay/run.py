@@ -6,11 +6,11 @@ but a recorded ``events`` topic keeps its own. Beats are made from arrivals, as 
 
 import gc
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 from pipeline.core.beats import BEAT_MS, BeatMaker, for_lines, with_routed
+from pipeline.core.decision import Assessment
 from pipeline.core.errors import InvalidEvent, Refusal
 from pipeline.core.events import FEEDS, AnyEvent, Feed, Ms
 from pipeline.core.outcome import Decision, Finding, Hold, HoldEnded, Late, Outcome
@@ -18,6 +18,7 @@ from pipeline.core.partition import Partition
 from pipeline.core.policy import Policy
 from pipeline.core.route import Router
 from pipeline.replay.flood import FloodGate
+from pipeline.replay.garbage import few_collections
 from pipeline.replay.outputs import Outputs
 from pipeline.replay.summary import Summary, Tally
 from pipeline.wire.codec import OutcomeEncoder, decode_event
@@ -45,7 +46,8 @@ class Replay:
     """Fold a log and write what comes out. One instance, one run.
 
     ``without``: feeds to leave out, as if the institution did not have them. ``drain``: after the last record let time go on
-    until every deadline has fired (raw logs only: a recorded ``events`` topic brings its own beats).
+    until every deadline has fired (raw logs only: a recorded ``events`` topic brings its own beats). ``observe``: told of every
+    assessment with its account.
     """
 
     def __init__(
@@ -59,8 +61,10 @@ class Replay:
         prefix: str = "",
         strict: bool = False,
         drain: bool = True,
+        observe: Callable[[str, Assessment], None] | None = None,
     ) -> None:
         self._policy = policy
+        self._observe = observe
         self._out = out
         self._dead_letters = dead_letters or DeadLetters("reference")
         self._without = frozenset(without)
@@ -174,6 +178,7 @@ class Replay:
 
     def _partition(self, number: int) -> Partition:
         self._partitions[number] = partition = Partition(self._policy)
+        partition.detector.observe = self._observe
         return partition
 
     def _emit(self, outcomes: list[Outcome], event: AnyEvent, record: LogRecord | None) -> None:
@@ -275,21 +280,6 @@ class Replay:
             holds_ended=tally.holds_ended,
             lead_time=tally.lead_time(),
         )
-
-
-@contextmanager
-def few_collections() -> Iterator[None]:
-    """Leave reference cycles alone meanwhile: the values folded have none, and looking for them costs a quarter of the time.
-
-    The reader collects every ``COLLECT_EVERY`` records all the same, should a library make some.
-    """
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 def _mixed(record: LogRecord, prefix: str) -> str:

@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from hashlib import blake2b
 from pathlib import Path
 
 import msgspec
@@ -142,12 +143,18 @@ def _as_another(record: LogRecord, copy: int, moved_by: int) -> LogRecord:
             if value.get(name):
                 value[name] = f"{value[name]}-{copy}"
         if value.get("phone"):
-            value["phone"] = f"{value['phone']}{copy % 100:02d}"
+            value["phone"] = _other_number(value["phone"], copy)
     for name in ("occurred_at", "expires_at", "since"):
         if value.get(name):
             at = datetime.fromisoformat(value[name]).timestamp() + moved_by / 1000
             value[name] = datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
     return msgspec.structs.replace(record, ts=record.ts + moved_by, value=orjson.dumps(value))
+
+
+def _other_number(phone: str, copy: int) -> str:
+    """Another number of the same country, never longer than E.164 takes."""
+    digest = blake2b(f"{phone}-{copy}".encode(), digest_size=6).digest()
+    return f"{phone[:5]}{int.from_bytes(digest) % 10**9:09d}"
 
 
 def _households(records: Iterable[LogRecord]) -> Iterator[list[LogRecord]]:
