@@ -1,6 +1,5 @@
 """How good would the detector be on this log, with all it has and with less? Replays, joins with the truth, and measures."""
 
-import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -58,12 +57,9 @@ def evaluate(data: Sequence[Labelled], pseudonyms: Pseudonyms, prior: float, vie
 
 def run(labelled: Labelled, view: str, pseudonyms: Pseudonyms, progress: Progress) -> list[Scored]:
     """Replay one log in one view, and join what was said with the truth; challenges of the history are left out."""
-    folder = Path(tempfile.mkdtemp(prefix="offhook-evaluate-"))
-    try:
-        Replay(labelled.policy, pseudonyms, folder).run(VIEWS[view](labelled.logs), progress)
-        return joined(read_truth(labelled.truth), folder)
-    finally:
-        shutil.rmtree(folder)
+    with tempfile.TemporaryDirectory(prefix="offhook-evaluate-") as folder:
+        Replay(labelled.policy, pseudonyms, Path(folder)).run(VIEWS[view](labelled.logs), progress)
+        return joined(read_truth(labelled.truth), Path(folder))
 
 
 def joined(truths: Iterable[Truth], folder: Path) -> list[Scored]:

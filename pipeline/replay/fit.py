@@ -8,18 +8,19 @@ The unit is one thing that could have been said of a challenge: each assessment 
 failed attempts are left out, as in every figure.
 """
 
-import shutil
 import tempfile
 from collections.abc import Collection, Sequence
-from math import exp, log
+from math import log
 from pathlib import Path
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
+from scipy.special import expit
 
 from pipeline.core.decision import Assessment
+from pipeline.core.learn.prediction import sigmoid
 from pipeline.core.model import INTERCEPT, TERMS, WEIGHTS, Model
 from pipeline.core.policy import Policy
 from pipeline.core.rules import RULES
@@ -91,11 +92,8 @@ def challenges(labelled: Labelled, pseudonyms: Pseudonyms, progress: Progress) -
         if found is not None:
             found[row(a)] = None
 
-    folder = Path(tempfile.mkdtemp(prefix="offhook-fit-"))
-    try:
-        Replay(labelled.policy, pseudonyms, folder, observe=note).run(merge_logs(labelled.logs), progress)
-    finally:
-        shutil.rmtree(folder)
+    with tempfile.TemporaryDirectory(prefix="offhook-fit-") as folder:
+        Replay(labelled.policy, pseudonyms, Path(folder), observe=note).run(merge_logs(labelled.logs), progress)
     return [Seen(truths[key].label, truths[key].story, tuple(found)) for key, found in sorted(rows.items())]
 
 
@@ -127,8 +125,8 @@ def fitted(logs: Sequence[Sequence[Seen]], rate: float, sigma: float) -> Fitted:
     alert = false[int(rate * len(false))] + 1e-6  # above the first that would be one too many
     return Fitted(
         weights={name: round(weights[name], 3) for name in NAMES if name not in FIXED},
-        watch=_probability(alert - WATCH_BELOW),
-        alert=_probability(alert),
+        watch=sigmoid(alert - WATCH_BELOW),
+        alert=sigmoid(alert),
         rate=rate,
         logs=len(logs),
         benign=len(false),
@@ -160,7 +158,7 @@ def _weights(seen: Sequence[Seen], sigma: float) -> dict[str, float]:
 
     def loss(w: Vector) -> tuple[float, Vector]:
         z = x @ w
-        p = _sigmoid(z)
+        p = expit(z)
         away = w - mean
         value = share @ (np.logaddexp(0.0, z) - y * z) + 0.5 * precision @ away**2
         return float(value), x.T @ (share * (p - y)) + precision * away
@@ -172,15 +170,6 @@ def _weights(seen: Sequence[Seen], sigma: float) -> dict[str, float]:
     if not found.success:
         raise ArithmeticError(f"the fit did not converge: {found.message}")
     return dict(zip(NAMES, found.x[1:].tolist(), strict=True))
-
-
-def _sigmoid(z: Vector) -> Vector:
-    p: Vector = 1.0 / (1.0 + np.exp(-np.clip(z, -500.0, 500.0)))
-    return p
-
-
-def _probability(log_odds: float) -> float:
-    return 1.0 / (1.0 + exp(-log_odds))
 
 
 def policy_text(f: Fitted, policy: Policy, made: str) -> str:

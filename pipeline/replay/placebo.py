@@ -5,7 +5,6 @@ keep their hours and their numbers and lose whatever they had to do with the cod
 false alarm. An alert counts as driven by calls if the same log without calls and messages does not raise it.
 """
 
-import shutil
 import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import datetime
@@ -232,12 +231,9 @@ class Experiment:
         return msgspec.structs.replace(record, ts=record.ts + delta, value=orjson.dumps(value))
 
     def _alerts(self, records: Iterable[LogRecord], progress: Progress) -> set[Challenge]:
-        folder = Path(tempfile.mkdtemp(prefix="offhook-placebo-"))
-        try:
-            Replay(self._policy, self._pseudonyms, folder, prefix=self._prefix).run(records, progress)
-            return {(case.account_id, case.otp_id) for case in read_cases(folder) if self._counts(case)}
-        finally:
-            shutil.rmtree(folder)
+        with tempfile.TemporaryDirectory(prefix="offhook-placebo-") as folder:
+            Replay(self._policy, self._pseudonyms, Path(folder), prefix=self._prefix).run(records, progress)
+            return {(case.account_id, case.otp_id) for case in read_cases(Path(folder)) if self._counts(case)}
 
     def _counts(self, case: Case) -> bool:
         return case.account_id in self._codes and case.first.time >= self._counted_from

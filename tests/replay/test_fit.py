@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from pipeline.__main__ import main
 from pipeline.core.model import WEIGHTS
 from pipeline.core.policy import Policy, policy_from
-from pipeline.replay.fit import FIXED, LEAST, NAMES, Fitted, Seen, TooFew, fitted, policy_text
+from pipeline.replay.fit import FIXED, LEAST, NAMES, Seen, TooFew, fitted, policy_text
 from pipeline.simulate.run import simulate
 
 FITTED = Path(__file__).parents[2] / "deploy" / "fitted.toml"
@@ -111,7 +111,7 @@ def test_the_file_is_a_policy() -> None:
     policy = policy_from(tomllib.loads(policy_text(found, Policy(), "Made here.\nTwo lines.")))
     assert policy.weights == found.weights
     assert policy.thresholds.alert == pytest.approx(found.alert, rel=1e-5)
-    assert isinstance(found, Fitted)
+    assert policy.thresholds.watch == pytest.approx(found.watch, rel=1e-5)
 
 
 def test_the_fitted_policy_of_the_project_is_one_that_a_fit_makes() -> None:
