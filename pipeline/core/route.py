@@ -1,7 +1,8 @@
 """Which accounts does a phone line concern? One partition of ``lines``, folded record by record.
 
 Per line it keeps the accounts, the calls and messages of the last half hour (a call that came before the link was known is
-delivered when the link appears) and the last line change of each kind. What it writes is a function of the line's records.
+delivered when the link appears) and the last line changes of each kind. What it writes is a function of the line's records; one that is
+read again leads to nothing, also where accounts were linked meanwhile: they were told when they were.
 """
 
 import hashlib
@@ -27,12 +28,14 @@ from pipeline.core.events import (
     TelephonyEvent,
 )
 from pipeline.core.policy import Policy
+from pipeline.core.profile import FACTS_PER_CHANGE
 from pipeline.core.store import Encoded, InMemory, Store
 from pipeline.core.versions import read_versioned
 
-STATE_VERSION = 1
+STATE_VERSION = 2  # 1: the last change of each kind only
 DAY_MS = 86_400_000
 _event_id = attrgetter("event_id")
+_order = attrgetter("occurred_at", "event_id")
 
 
 class Link(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -73,7 +76,17 @@ class LineState(msgspec.Struct, array_like=True, gc=False):
     offset: int = -1
     links: dict[str, Link] = {}
     recent: tuple[CallChanged | LineAsked | MessageSeen, ...] = ()
-    changes: dict[str, LineChanged] = {}
+    changes: dict[str, tuple[LineChanged, ...]] = {}  # the last few of each kind, as a profile keeps them, by (occurred_at, event_id)
+
+
+class _LineState1(msgspec.Struct, array_like=True, gc=False):
+    """A LineState as version 1 wrote it down."""
+
+    version: int
+    offset: int
+    links: dict[str, Link]
+    recent: tuple[CallChanged | LineAsked | MessageSeen, ...]
+    changes: dict[str, LineChanged]
 
 
 class RouterState(msgspec.Struct, array_like=True, gc=False):
@@ -90,17 +103,21 @@ class _Head(msgspec.Struct, array_like=True, gc=False):
 
 
 _decode_line = msgspec.msgpack.Decoder(LineState).decode
+_decode_line_1 = msgspec.msgpack.Decoder(_LineState1).decode
 _decode_head = msgspec.msgpack.Decoder(_Head).decode
 _encode = msgspec.msgpack.Encoder().encode
 
 
-def _check(raw: bytes) -> None:
-    read_versioned(_decode_head, raw, STATE_VERSION, "route state", "what is kept of a line is not its state")
+def _check(raw: bytes) -> int:
+    return read_versioned(_decode_head, raw, STATE_VERSION, "route state", "what is kept of a line is not its state").version
 
 
 def _read_line(raw: bytes) -> LineState:
-    _check(raw)
+    version = _check(raw)
     try:
+        if version == 1:
+            old = _decode_line_1(raw)
+            return LineState(STATE_VERSION, old.offset, old.links, old.recent, {kind: (change,) for kind, change in old.changes.items()})
         return _decode_line(raw)
     except (msgspec.DecodeError, UnicodeDecodeError) as e:
         raise UnsupportedState(f"route state is damaged: {type(e).__name__}") from None
@@ -154,11 +171,16 @@ class Router:
         return sorted(active)
 
     def _address(self, state: LineState, event: TelephonyEvent) -> list[AccountEvent]:
+        """Tell the accounts of the line what is new of it: what is known has been told, also to those linked since."""
         if isinstance(event, LineChanged):
-            have = state.changes.get(event.change)
-            if have is None or (event.occurred_at, event.event_id) > (have.occurred_at, have.event_id):
-                state.changes = {**state.changes, event.change: event}
-        elif event.event_id not in map(_event_id, state.recent):
+            kept = _with_change(state.changes.get(event.change, ()), event)
+            if kept is None:
+                return []
+            state.changes = {**state.changes, event.change: kept}
+        elif event.event_id in map(_event_id, state.recent):
+            if event in state.recent:
+                return []
+        else:
             since = event.arrived_at - 1000 * self._policy.windows.route_recent_s
             state.recent = (*[e for e in state.recent if e.arrived_at >= since], event)[-self._policy.bounds.recent_events :]
         accounts = self._active(state.links, self._learned_from(event.arrived_at))
@@ -199,7 +221,7 @@ class Router:
         if before == "unlinked":
             since = event.arrived_at - 1000 * self._policy.windows.route_recent_s
             changed_since = event.arrived_at - DAY_MS * self._policy.windows.route_line_days
-            known: list[TelephonyEvent] = [c for _, c in sorted(state.changes.items()) if c.occurred_at >= changed_since]
+            known: list[TelephonyEvent] = [c for _, kept in sorted(state.changes.items()) for c in kept if c.occurred_at >= changed_since]
             known += [e for e in state.recent if e.arrived_at >= since]
             out += [msgspec.structs.replace(e, account_id=account) for e in known]
         return out
@@ -256,6 +278,14 @@ class Router:
         self._lines.clear()
         self._clock = Clock(self._policy)
         self._offset = self._settled = -1
+
+
+def _with_change(kept: tuple[LineChanged, ...], event: LineChanged) -> tuple[LineChanged, ...] | None:
+    """The changes of one kind with one more; None when it is known, or older than all of as many as are kept."""
+    if any(known.event_id == event.event_id for known in kept):
+        return None
+    merged = tuple(sorted((*kept, event), key=_order)[-FACTS_PER_CHANGE:])
+    return None if merged == kept else merged
 
 
 def _derived_id(event: LinkChanged, account: str) -> str:

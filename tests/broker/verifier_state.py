@@ -114,8 +114,9 @@ def in_line(line: LineState, event: LineEvent, aged_before: int, policy: Policy)
             declared = event.status != "learned" and (link.occurred_at, link.event_id) >= (event.occurred_at, event.event_id)
             return "merged" if learned or declared else ""
         case LineChanged():
-            have = line.changes.get(event.change)
-            return "merged" if have is not None and (have.occurred_at, have.event_id) >= (event.occurred_at, event.event_id) else ""
+            have = line.changes.get(event.change, ())
+            later = [c for c in have if (c.occurred_at, c.event_id) > (event.occurred_at, event.event_id)]
+            return "merged" if any(c.event_id == event.event_id for c in have) or len(later) >= FACTS_PER_CHANGE else ""
         case _:
             if any(e.event_id == event.event_id for e in line.recent):
                 return "recent"

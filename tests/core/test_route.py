@@ -4,8 +4,9 @@ import random
 
 import msgspec
 
-from pipeline.core.events import CallChanged, LinkChanged
+from pipeline.core.events import CallChanged, LineChanged, LinkChanged
 from pipeline.core.policy import Policy
+from pipeline.core.profile import FACTS_PER_CHANGE
 from pipeline.core.route import LineState, Router
 
 T0 = 1_790_000_000_000
@@ -72,3 +73,30 @@ def test_a_phone_that_comes_back_under_the_bound_is_fanned_out_again() -> None:
     ]
     heard = router.fold(102, msgspec.structs.replace(call("r:switchboard"), event_id="c2"))
     assert [e.account_id for e in heard] == [f"a{n:05d}" for n in range(most)]
+
+
+def swapped(number: int) -> LineChanged:
+    at = T0 + number
+    return LineChanged(event_id=f"s{number}", account_id="", occurred_at=at, arrived_at=at, line="r:line", change="sim_swapped")
+
+
+def test_what_is_read_again_leads_to_nothing_also_where_an_account_was_linked_meanwhile() -> None:
+    """Else an account would hear late of what the clock says has come, and of what others linked like it never hear."""
+    router = Router(Policy())
+    first = [link(1, "r:line"), swapped(2), call("r:line", T0 + 3), swapped(4)]
+    assert [len(router.fold(n, event)) for n, event in enumerate(first)] == [1, 1, 1, 1]
+    told = [e for e in router.fold(4, link(5, "r:line")) if e.account_id == "a00005"]
+    assert [e.event_id for e in told[1:]] == ["s2", "s4", "c"]
+    assert [router.fold(5 + n, event) for n, event in enumerate([*first, link(5, "r:line")])] == [[]] * 5
+
+
+def test_an_account_hears_of_the_same_line_changes_whether_it_was_linked_before_or_after() -> None:
+    changes = [swapped(number) for number in range(10, 10 + 2 * FACTS_PER_CHANGE)]
+    for seed in range(5):
+        random.Random(seed).shuffle(changes)
+        early, late = Router(Policy()), Router(Policy())
+        early.fold(0, link(1, "r:line"))
+        heard = [e for n, event in enumerate(changes) for e in early.fold(n + 1, event)]
+        assert [e for n, event in enumerate(changes) for e in late.fold(n + 1, event)] == []
+        told = late.fold(99, link(1, "r:line"))[1:]
+        assert [e.event_id for e in told] == sorted((e.event_id for e in heard), key=lambda name: int(name[1:]))[-FACTS_PER_CHANGE:]

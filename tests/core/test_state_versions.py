@@ -17,7 +17,7 @@ from pipeline.core.policy import Policy
 from pipeline.core.route import LineState, Router
 from pipeline.core.state_words import WORDS
 from pipeline.core.timeline import STATE_VERSION, Timeline
-from pipeline.wire.codec import decode_event
+from pipeline.wire.codec import decode_event, decode_line_event
 
 # Written by the code of version 1: the state of seven simulated accounts, some under attack, in the middle of what they live through;
 # the clock beside it; and all their events and beats, before and after.
@@ -126,7 +126,21 @@ def test_a_line_that_is_damaged_is_refused() -> None:
     router = Router(Policy())
     with pytest.raises(UnsupportedState, match="not its state"):
         router.restore("line", b"\xc1")
-    assert LineState().version == 1
+
+
+def test_route_state_of_version_1_goes_on() -> None:
+    """Written by the code of version 1, which kept the last change of each kind: a line with two accounts, a call and three changes."""
+    written = list(map(json.loads, (RECORDED.parent / "route_version_1.jsonl").read_text().splitlines()))
+    (line,) = (entry["line"] for entry in written if "line" in entry)
+    (state,) = (base64.b64decode(entry["state"]) for entry in written if "line" in entry)
+    events = [decode_line_event(json.dumps(entry["event"]).encode()) for entry in written if "event" in entry]
+    router = Router(Policy())
+    router.restore(line, state)
+    assert [e for e in events if router.fold(100, e)] == [], "all of it has been told"
+    third = msgspec.structs.replace(events[0], event_id="e9", account_id="acc-3", arrived_at=events[-1].arrived_at + 1)  # type: ignore[call-arg]
+    told = [type(e).__name__ for e in router.fold(101, third) if e.account_id == "acc-3"]
+    assert told == ["LineLinked", "LineChanged", "LineChanged", "CallChanged"]
+    assert msgspec.msgpack.decode(router.changes()[line], type=LineState).version == 2
 
 
 def test_the_words_that_state_is_packed_with_are_frozen() -> None:
