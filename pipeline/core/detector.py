@@ -15,13 +15,11 @@ from pipeline.core import alert
 from pipeline.core.decision import Assessment, assess, decision, evidence
 from pipeline.core.episode import Challenge, build, challenge_of, incident_id
 from pipeline.core.events import (
-    AccountChanged,
     AccountEvent,
     CallChanged,
     Disposed,
     LineChanged,
     LineLinked,
-    LoggedIn,
     MessageSeen,
     Ms,
     OtpDispatched,
@@ -32,6 +30,7 @@ from pipeline.core.model import Model
 from pipeline.core.outcome import HoldEnded, Late, Outcome
 from pipeline.core.policy import Policy
 from pipeline.core.profile import DAY_MS, Profile, copied, seal, teach, with_line_change, with_link
+from pipeline.core.relevance import matters
 from pipeline.core.tell import Voice, disposed, finding_of, hold_of, names
 from pipeline.core.timeline import RecentEvent, Settled, Timeline, Track, inserted, plain
 
@@ -56,6 +55,8 @@ class Detector:
         self.observe: Callable[[str, Assessment], None] | None = None
         self._lateness = 1000 * policy.bounds.lateness_s
         self._slack = 1000 * policy.bounds.slack_s
+        self._retain = policy.retain_ms
+        self._before = 1000 * policy.windows.before_s
 
     def step(self, timeline: Timeline, event: AccountEvent) -> tuple[Timeline, list[Outcome]]:
         """Fold one event of the account. Pure: the timeline given is not written to."""
@@ -149,7 +150,7 @@ class Detector:
         return replace(base, start=challenge.start, expires_at=expires, until=until, final_at=final_at, used=accepted is not None)
 
     def _reassess_touched(self, t: Timeline, event: AccountEvent, out: list[Outcome]) -> None:
-        before = 1000 * self.policy.windows.before_s
+        before = self._before
         own = event.otp_id if isinstance(event, OtpDispatched | OtpEntered) else None
         for track in t.tracks:
             if track.otp_id == own:
@@ -157,7 +158,9 @@ class Detector:
             elif isinstance(event, LineChanged):
                 if event.occurred_at <= track.until:
                     self._reassess(t, track, t.now, out)
-            elif track.start - before <= event.occurred_at <= track.until and _matters(event, track, t.profile):
+            elif track.start - before <= event.occurred_at <= track.until and matters(
+                event, track, t.recent, t.profile, track.start - before
+            ):
                 self._reassess(t, track, t.now, out)
 
     # --- saying
@@ -247,14 +250,14 @@ class Detector:
 
     def _seal(self, t: Timeline, now: Ms) -> None:
         """Move events that nothing on time can precede any more into the profile."""
-        horizon = now - self.policy.retain_ms
+        horizon = now - self._retain
         if horizon <= t.sealed_to:
             return
         t.sealed_to = horizon
         if not t.recent or t.recent[0].occurred_at > horizon:
             return
         profile = copied(t.profile)
-        alarms = [(s.start - 1000 * self.policy.windows.before_s, s.until) for s in t.settled if s.level == "alert"]
+        alarms = [(s.start - self._before, s.until) for s in t.settled if s.level == "alert"]
         count = 0
         for event in t.recent:
             if event.occurred_at > horizon:
@@ -282,10 +285,10 @@ class Detector:
         t.settled = (*(s for s in t.settled if s.start >= since), done)[-self.policy.bounds.settled :]
 
     def _schedule(self, t: Timeline) -> None:
-        t.deadline = min(
-            (min(x.final_at, x.expires_at) if not x.used and not x.expired else x.final_at for x in t.tracks),
-            default=None,
-        )
+        if not t.tracks:
+            t.deadline = None
+            return
+        t.deadline = min((min(x.final_at, x.expires_at) if not x.used and not x.expired else x.final_at) for x in t.tracks)
 
 
 def _copy(t: Timeline) -> Timeline:
@@ -305,17 +308,6 @@ def _copy(t: Timeline) -> Timeline:
         t.dropped,
         t.disposals,
     )
-
-
-def _matters(event: AccountEvent, track: Track, profile: Profile) -> bool:
-    """Whether an event of another kind, within the track's window, can change its assessment."""
-    if isinstance(event, LoggedIn | OtpDispatched):
-        return event.occurred_at <= track.start + 5_000
-    if isinstance(event, AccountChanged):
-        return track.used
-    if isinstance(event, MessageSeen):  # the code's own delivery says nothing new
-        return not any(token in profile.senders for token in event.peer)
-    return True
 
 
 def new_timeline(account_id: str) -> Timeline:

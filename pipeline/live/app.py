@@ -46,7 +46,7 @@ log = logging.getLogger(__name__)
 STAGES = ("ingest", "route", "detect")  # those that a deployment needs; the audit may stand beside them
 METADATA_MS = 10_000  # a request of a few hundred bytes; Faust's five minutes left a group without partitions for as long
 REQUEST_TIMEOUT_S = 40.0  # the brokers' answer to anything; a session may not be longer
-COLLECT_EVERY = 20_000  # new objects that may be in a cycle, instead of 700: a fetched batch has thousands
+COLLECT_EVERY = 200_000  # new objects that may be in a cycle, instead of 700: a few fetched batches have so many
 
 
 def group(settings: Settings, stage: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from faust.types.tuples import TP
 
 from pipeline.core.errors import InvalidEvent
-from pipeline.core.events import FEEDS, Beat
+from pipeline.core.events import FEEDS, AnyEvent, Beat
 from pipeline.core.outcome import Finding, Late, Outcome
 from pipeline.core.partition import Partition
 from pipeline.core.store import Encoded
@@ -15,6 +15,8 @@ from pipeline.live.batch import Batch, Record
 from pipeline.live.bug import Bug, decoded, guarded
 from pipeline.live.effects import Effects
 from pipeline.live.folding import SET_ASIDE, FoldingStage, Held
+from pipeline.live.outbox import Outbox
+from pipeline.live.stage import Reader
 from pipeline.wire.codec import OutcomeEncoder, OutRecord, decode_event
 
 
@@ -27,11 +29,22 @@ class DetectStage(FoldingStage[Partition]):
     outputs = ("alerts", "decisions", "holds", "dead-letters")
     _encode = staticmethod(OutcomeEncoder("live").encode)
 
+    async def start(self, outbox: Outbox, reader: Reader) -> None:
+        """As every folding stage; nothing has been folded yet."""
+        await super().start(outbox, reader)
+        self._folded: dict[type[AnyEvent], int] = {}  # of each kind, since they were counted last
+
     def assigned(self, tps: set[TP], generation: int) -> None:
         """As every folding stage; the deadlines of accounts that are set aside wait too."""
         super().assigned(tps, generation)
         for held in self._held.values():
             held.fold.aside = held.quarantine.entities
+
+    async def handle(self, batch: Batch) -> None:
+        """As every folding stage; then count what was folded."""
+        await super().handle(batch)
+        folded, self._folded = self._folded, {}
+        metrics.count_events(folded)
 
     def new_fold(self, encoded: Callable[[], Encoded]) -> Partition:
         """An empty partition."""
@@ -51,13 +64,14 @@ class DetectStage(FoldingStage[Partition]):
             raise InvalidEvent("no_value", "a record of events has a value")
         event = decoded(decode_event, record.value)
         account = "" if isinstance(event, Beat) else event.account_id
-        if held.quarantine.blocks(account, record.offset):
+        if held.quarantine.entities and held.quarantine.blocks(account, record.offset):
             raise InvalidEvent("bug", SET_ASIDE)
         try:
             outcomes = held.fold.fold(record.offset, event)
         except Exception as e:
             raise guarded(account, e) from e
-        metrics.count_event(event)
+        kind = type(event)
+        self._folded[kind] = self._folded.get(kind, 0) + 1
         if not outcomes and not held.fold.tripped:
             return
         said, bugs = self._said(held, outcomes)

@@ -4,7 +4,7 @@ Labels are topics, feeds, stages, rule ids and other closed lists: never an acco
 ``METRICS`` is the table that the documentation and the dashboards are checked against.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple, TypeVar, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, GCCollector, Histogram, PlatformCollector, ProcessCollector
@@ -141,9 +141,10 @@ for _what in PARITY_WHAT:  # a series that begins with its first fault would sho
 _FOLDED: Final = {kind: EVENTS_FOLDED.labels(str(kind.__struct_config__.tag)) for kind in get_args(AnyEvent)}
 
 
-def count_event(event: AnyEvent) -> None:
-    """Count an event that was folded: of all metrics the one that is set for each record, so its series are looked up once."""
-    _FOLDED[type(event)].inc()
+def count_events(folded: Mapping[type[AnyEvent], int]) -> None:
+    """Count what was folded of each kind. Once a batch: of all metrics it alone is about every record."""
+    for kind, count in folded.items():
+        _FOLDED[kind].inc(count)
 
 
 def count_outcomes(outcomes: Iterable[Outcome]) -> None:

@@ -221,8 +221,8 @@ MUTANTS: Final = (
         "sealed-early",
         "events are sealed before all that may precede them has arrived: the order of arrival decides",
         "pipeline/core/detector.py",
-        "        horizon = now - self.policy.retain_ms\n",
-        "        horizon = now - self.policy.retain_ms // 8\n",
+        "        horizon = now - self._retain\n",
+        "        horizon = now - self._retain // 8\n",
         (LAWS, "tests/test_scenarios.py"),
     ),
     Mutant(
@@ -232,6 +232,22 @@ MUTANTS: Final = (
         "            if not self._replaces(t, known, event):\n                return\n",
         "            self._replaces(t, known, event)\n",
         (LAWS,),
+    ),
+    Mutant(
+        "told-again",
+        "what route reads again is told again, to those linked meanwhile too: behind the beat that says it has come",
+        "pipeline/core/route.py",
+        "            if event in state.recent:\n                return []\n",
+        "            pass\n",
+        ("tests/core/test_route.py",),
+    ),
+    Mutant(
+        "passed-over-too-soon",
+        "a call that began before the entry is passed over when it is answered or ends behind it",
+        "pipeline/core/relevance.py",
+        "                if e.occurred_at <= entered_at or e.peer_is_bank is True:\n",
+        "                if e.peer_is_bank is True:\n",
+        ("tests/core/test_relevance.py", LAWS),
     ),
     # --- what is kept
     Mutant(
