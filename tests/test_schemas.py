@@ -330,7 +330,7 @@ def test_every_reference_leads_somewhere_and_every_schema_is_carried() -> None:
         else:
             Registry().with_resource("", Resource.opaque(document)).resolver().lookup("#" + pointer)
     members = {f"{k.__struct_config__.tag}.schema.json" for k in (*AnyEvent.__args__, *LineEvent.__args__)}
-    assert set(schemas()) - carried == members | {"log_record.schema.json"}
+    assert set(schemas()) - carried == (members - carried) | {"log_record.schema.json"}
 
 
 def test_a_message_of_an_operation_belongs_to_its_channel() -> None:

@@ -68,7 +68,7 @@ def make(
         stage=assessment.stage,
         level=assessment.level,
         probability=assessment.score.probability,
-        threshold=policy.thresholds.alert,
+        threshold=assessment.threshold,
         title=_title(assessment),
         message=_message(assessment),
         story=story(assessment, profile),

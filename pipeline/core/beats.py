@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from pipeline.core.events import FEEDS, LINE_FEEDS, LINES, Beat, Feed, Mark, Ms
+from pipeline.core.events import FEEDS, LINE_FEEDS, LINES, Activation, Beat, Feed, Mark, Ms
 from pipeline.core.policy import Policy
 
 BEAT_MS = 1000  # one beat a second of arrival time (architecture.md)
@@ -140,6 +140,7 @@ class ClockState(msgspec.Struct, array_like=True, gc=False):
     suspended: tuple[str, ...] = ()
     waited: Ms = 0
     heard_at: Ms = 0
+    activation: Activation | None = None  # the one in force
 
 
 class Clock:

@@ -4,6 +4,7 @@ An assessment is a pure function of (profile, recent events, now): the same inpu
 """
 
 import hashlib
+from collections.abc import Sequence
 
 import msgspec
 
@@ -22,10 +23,11 @@ from pipeline.core.events import (
     OtpEntered,
 )
 from pipeline.core.features import Features
-from pipeline.core.model import Model, Score
-from pipeline.core.outcome import Decision, Evidence, Level, RuleHit, Stage
-from pipeline.core.policy import Policy
+from pipeline.core.model import Score, Scoring
+from pipeline.core.outcome import Challenger, Decision, Evidence, Level, RuleHit, Stage
+from pipeline.core.policy import Policy, Thresholds
 from pipeline.core.profile import Profile
+from pipeline.core.sampling import taken
 from pipeline.core.timeline import RecentEvent
 
 FEED_OF: dict[type, tuple[str, str]] = {
@@ -50,6 +52,7 @@ class Assessment(msgspec.Struct, frozen=True, gc=False):
     score: Score
     level: Level
     stage: Stage
+    threshold: float  # at which probability the level is alert
 
     def fingerprint(self, events: tuple[Evidence, ...], time: Ms) -> str:
         """Name what is concluded and what it rests on: changes when stage, level, a feature, the events or their latest arrival do."""
@@ -57,14 +60,16 @@ class Assessment(msgspec.Struct, frozen=True, gc=False):
         return hashlib.blake2b(msgspec.msgpack.encode(parts), digest_size=8).hexdigest()
 
 
-def assess(episode: Episode, profile: Profile, policy: Policy, model: Model, account_id: str) -> Assessment:
-    """Assess an episode: features, rules, score, level and stage."""
+def assess(
+    episode: Episode, profile: Profile, policy: Policy, model: Scoring, account_id: str, thresholds: Thresholds | None = None
+) -> Assessment:
+    """Assess an episode: features, rules, score, level and stage. ``thresholds``: instead of the policy's."""
     features, call = features_module.extract(episode, profile, policy, account_id)
     hits = rules_module.hits(features, policy)
     score = model.score(features, hits)
-    thresholds = policy.thresholds
+    thresholds = thresholds or policy.thresholds
     level: Level = "alert" if score.probability >= thresholds.alert else "watch" if score.probability >= thresholds.watch else "clear"
-    return Assessment(episode, features, call, hits, score, level, _stage(episode))
+    return Assessment(episode, features, call, hits, score, level, _stage(episode), thresholds.alert)
 
 
 def _stage(episode: Episode) -> Stage:
@@ -121,10 +126,11 @@ def decision(
     time: Ms,
     has_finding: bool,
     policy: Policy,
-    model: Model,
+    model: Scoring,
     version: str,
+    challengers: Sequence[Scoring] = (),
 ) -> Decision:
-    """Make the record of an assessment worth keeping."""
+    """Make the record of an assessment worth keeping; ``challengers`` score the same features in the shadow."""
     otp_id = assessment.episode.challenge.otp_id
     ids = tuple(x.event_id for x in events)
     return Decision(
@@ -137,11 +143,13 @@ def decision(
         stage=assessment.stage,
         level=assessment.level,
         probability=assessment.score.probability,
-        threshold=policy.thresholds.alert,
+        threshold=assessment.threshold,
         features=features_module.as_dict(assessment.features),
         reasons=assessment.score.reasons,
         event_ids=ids,
         policy_id=policy.id,
         model_id=model.id,
         version=version,
+        challengers=tuple(Challenger(c.id, c.score(assessment.features, assessment.rules).probability) for c in challengers),
+        control=assessment.level == "alert" and taken(named("c_", account_id, otp_id), policy.learning.control),
     )

@@ -11,7 +11,7 @@ from operator import attrgetter
 
 import msgspec
 
-from pipeline.core import alert
+from pipeline.core import alert, kept
 from pipeline.core.decision import Assessment, assess, decision, evidence
 from pipeline.core.episode import Challenge, build, challenge_of, incident_id
 from pipeline.core.events import (
@@ -26,9 +26,9 @@ from pipeline.core.events import (
     OtpEntered,
 )
 from pipeline.core.lesson import lesson
-from pipeline.core.model import Model
+from pipeline.core.model import Model, Scoring
 from pipeline.core.outcome import HoldEnded, Late, Outcome
-from pipeline.core.policy import Policy
+from pipeline.core.policy import Policy, Thresholds
 from pipeline.core.profile import DAY_MS, Profile, copied, seal, teach, with_line_change, with_link
 from pipeline.core.relevance import matters
 from pipeline.core.tell import Voice, disposed, finding_of, hold_of, names
@@ -47,9 +47,11 @@ class Detector:
     assessment with its account, whether or not anything is said; it must not change anything.
     """
 
-    def __init__(self, policy: Policy, model: Model | None = None) -> None:
+    def __init__(self, policy: Policy, model: Scoring | None = None) -> None:
         self.policy = policy
-        self.model = model or Model(policy)
+        self.model: Scoring = model or Model(policy)
+        self.challengers: tuple[Scoring, ...] = ()  # score in the shadow of ``model``
+        self.thresholds: Thresholds = policy.thresholds
         self.missing: tuple[str, ...] = ()
         self.read_to: Ms | None = None
         self.observe: Callable[[str, Assessment], None] | None = None
@@ -89,6 +91,9 @@ class Detector:
         out: list[Outcome] = []
         t = _copy(timeline)
         self._advance(t, now, out, by_clock=True)
+        if t.teach_at is not None and t.teach_at <= now:
+            t.kept, t.teach_at, examples = kept.unlabelled(t.kept, t.account_id, now, self.policy)
+            out += examples
         self._schedule(t)
         return t, out
 
@@ -167,7 +172,7 @@ class Detector:
 
     def _assess(self, t: Timeline, otp_id: str, now: Ms) -> Assessment | None:
         episode = build(t.recent, otp_id, now, self.policy)
-        return None if episode is None else assess(episode, t.profile, self.policy, self.model, t.account_id)
+        return None if episode is None else assess(episode, t.profile, self.policy, self.model, t.account_id, self.thresholds)
 
     def _reassess(self, t: Timeline, track: Track, now: Ms, out: list[Outcome], keep: bool = False, final: bool = False) -> None:
         """Assess a challenge and say what is new. ``keep``: a decision whatever the level; ``final``: one if it differs from the last."""
@@ -178,6 +183,7 @@ class Detector:
             self.observe(t.account_id, a)
         new = replace(track, level=a.level, probability=a.score.probability, seen="", revision=t.profile.revision)
         changed = a.level != track.level
+        to_learn_from = keep and not final
         if final:
             keep = track.said != "" or a.level != "clear" or a.episode.used
         if keep or changed or a.level == "alert" or track.open:
@@ -188,7 +194,11 @@ class Detector:
             if (keep or changed) and fingerprint != track.said:
                 new = replace(new, said=fingerprint)
                 named = a.level == "alert" or track.finding is not None
-                out.append(decision(a, t.account_id, incident, events, time, named, self.policy, self.model, VERSION))
+                made = decision(a, t.account_id, incident, events, time, named, self.policy, self.model, VERSION, self.challengers)
+                out.append(made)
+                if to_learn_from:
+                    session = a.episode.challenge.session_id
+                    t.kept, t.teach_at = kept.remembered(t.kept, made, a.features, session, track.start, self.policy)
             finding = finding_of(t, new, a, incident, events, time, Voice(self.policy, self.model.id, VERSION, self.missing))
             if finding is not None:
                 out.append(finding)
@@ -204,6 +214,9 @@ class Detector:
         if key in t.disposals:
             return
         t.disposals = tuple(sorted((*t.disposals, key)))[-2 * self.policy.bounds.settled :]
+        if t.kept:
+            t.kept, t.teach_at, examples = kept.disposed(t.kept, event, t.account_id, self.policy)
+            out += examples
         settled: list[Settled] = []
         for s in t.settled:
             f = s.finding
@@ -285,10 +298,11 @@ class Detector:
         t.settled = (*(s for s in t.settled if s.start >= since), done)[-self.policy.bounds.settled :]
 
     def _schedule(self, t: Timeline) -> None:
-        if not t.tracks:
-            t.deadline = None
-            return
-        t.deadline = min((min(x.final_at, x.expires_at) if not x.used and not x.expired else x.final_at) for x in t.tracks)
+        t.deadline = None
+        if t.tracks:
+            t.deadline = min((min(x.final_at, x.expires_at) if not x.used and not x.expired else x.final_at) for x in t.tracks)
+        if t.teach_at is not None and (t.deadline is None or t.teach_at < t.deadline):
+            t.deadline = t.teach_at
 
 
 def _copy(t: Timeline) -> Timeline:
@@ -307,6 +321,8 @@ def _copy(t: Timeline) -> Timeline:
         t.conflicts,
         t.dropped,
         t.disposals,
+        t.kept,
+        t.teach_at,
     )
 
 

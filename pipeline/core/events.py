@@ -5,9 +5,10 @@ Numbers and sender names are keyed pseudonyms; ``peer`` and ``sender`` are tuple
 the other end is not known, two tokens of the same number while keys rotate.
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
 
 Ms = int
 Feed = Literal["logins", "otp-dispatches", "telephony", "otp-entries", "phone-links", "account-changes", "dispositions"]
@@ -179,6 +180,23 @@ class Beat(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="bea
     suspended: tuple[str, ...] = ()
 
 
+class Activation(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="activation", omit_defaults=True, gc=False):
+    """From this place in the log on ``champion`` scores, and ``challengers`` in its shadow; in every partition, like a beat.
+
+    The ids are those of snapshots in ``models``, or of the model that the policy weighs. ``alert`` and ``watch``: thresholds instead of
+    the policy's (0 to 1). ``why`` and ``by`` are for people: the evidence, and whose decision it was.
+    """
+
+    activation_id: str
+    arrived_at: Ms
+    champion: str
+    challengers: tuple[str, ...] = ()
+    alert: Annotated[float, Meta(gt=0, lt=1)] | None = None
+    watch: Annotated[float, Meta(gt=0, lt=1)] | None = None
+    why: str = ""
+    by: str = ""
+
+
 AccountEvent = (
     LoggedIn | OtpDispatched | CallChanged | LineAsked | MessageSeen | LineChanged | LineLinked | OtpEntered | AccountChanged | Disposed
 )
@@ -192,5 +210,6 @@ class LinkChanged(Event, frozen=True, kw_only=True, tag="link_changed", omit_def
     status: Literal["linked", "unlinked", "learned"]
 
 
-AnyEvent = AccountEvent | Beat  # a record of ``events``
+Keyless = Beat | Activation  # in every partition of ``events``, and of no account
+AnyEvent = AccountEvent | Beat | Activation  # a record of ``events``
 LineEvent = TelephonyEvent | LinkChanged | Beat  # a record of ``lines``

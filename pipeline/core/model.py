@@ -5,8 +5,9 @@ the log-odds exactly. The intercept is the base rate: one attack in 10,000 codes
 absent data neither accuses nor acquits. Where a share is given, a weight is about ln(share among attacks / share among benign).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import exp
+from typing import Protocol
 
 import msgspec
 
@@ -17,6 +18,7 @@ from pipeline.core.rules import RULES, RULES_BY_NAME
 
 INTERCEPT = -9.21  # ln(1e-4): attacks are one in 10,000 codes or fewer (domain.md, anchors)
 MODEL_VERSION = "1"
+HAND = f"m_hand{MODEL_VERSION}"  # the id of the model that is in force without an activation
 
 
 class Term(msgspec.Struct, frozen=True):
@@ -36,6 +38,15 @@ class Score(msgspec.Struct, frozen=True, gc=False):
     probability: float
     log_odds: float
     reasons: tuple[Reason, ...]
+
+
+class Scoring(Protocol):
+    """A model that scores, whatever kind it is."""
+
+    id: str
+
+    def score(self, features: Features, rules: tuple[RuleHit, ...]) -> Score:
+        """Score an episode; the contributions of the reasons add up to the log-odds."""
 
 
 def _between(value: float | None, least: float, most: float) -> float:
@@ -142,17 +153,17 @@ WEIGHTS: dict[str, float] = {
 class Model:
     """The hand-weighted logistic model, with the policy's overrides in place."""
 
-    def __init__(self, policy: Policy) -> None:
-        """Raises ValueError when the policy overrides a weight that does not exist."""
-        unknown = sorted(set(policy.weights) - set(WEIGHTS))
+    def __init__(self, policy: Policy, weights: Mapping[str, float] | None = None) -> None:
+        """``weights``: instead of the policy's; what they do not name weighs nothing. Raises ValueError when a weight does not exist."""
+        unknown = sorted(set(policy.weights if weights is None else weights) - set(WEIGHTS))
         if unknown:
             raise ValueError(f"policy.weights: no such weight: {', '.join(unknown)}; `offhook policy show` lists them")
-        self.weights = {**WEIGHTS, **policy.weights}
+        self.weights = {**WEIGHTS, **policy.weights} if weights is None else {**dict.fromkeys(WEIGHTS, 0.0), **weights}
         terms = [(t.name, self.weights[t.name], t.text, t.value) for t in TERMS if self.weights[t.name]]
         of_call = {t.name for t in TERMS if t.of_call}
         self._terms = tuple(terms)
         self._terms_without_call = tuple(t for t in terms if t[0] not in of_call)
-        self.id = f"m_hand{MODEL_VERSION}"
+        self.id = HAND
 
     def score(self, features: Features, rules: tuple[RuleHit, ...]) -> Score:
         """Score an episode. Contributions below 1e-9 are left out; the sum of all is the log-odds."""

@@ -1,14 +1,18 @@
-"""What the fold says: decisions, findings, holds and events that came too late. Values only; wire turns them into records."""
+"""What the fold says: decisions, findings, holds, examples and events that came too late. Values only; wire turns them into records."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
 
 from pipeline.core.events import Ms
 
 Level = Literal["clear", "watch", "alert"]
 Stage = Literal["before_entry", "at_entry", "after_entry", "near_miss"]
 FeatureValue = float | int | bool | str
+ExampleSource = Literal["analyst", "customer", "chargeback", "automatic", "unlabelled"]  # unlabelled: nobody said anything for days
+MOST_WEIGHT = 10_000.0  # one example never stands for more: 1/p of the rarest sampling that is sensible
+Weight = Annotated[float, Meta(gt=0, le=MOST_WEIGHT)]
 
 
 class Reason(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -36,10 +40,18 @@ class Evidence(msgspec.Struct, frozen=True, array_like=True, gc=False):
     feed: str
 
 
+class Challenger(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What a model that runs in the shadow says of the same features: its id and its probability (0 to 1)."""
+
+    model_id: str
+    probability: float
+
+
 class Decision(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An assessment worth keeping, with every input on it.
 
     ``time`` is the latest arrival among the events it rests on, or the deadline that fired (ms). ``probability`` is 0 to 1.
+    ``control``: one of the few alerts, taken by chance, whose verdict an institution can have given without this one's influence.
     """
 
     decision_id: str
@@ -58,6 +70,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     policy_id: str
     model_id: str
     version: str
+    challengers: tuple[Challenger, ...] = ()
+    control: bool = False
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -136,4 +150,32 @@ class Late(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     arrived_at: Ms
 
 
-Outcome = Decision | Finding | Hold | HoldEnded | Late
+class Replaced(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the same example taught before."""
+
+    label: bool
+    weight: Weight
+
+
+class Example(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, gc=False):
+    """One lesson. ``example_id`` is that of the decision; ``time`` when the label came; ``weight``: 1/p of the sampling times trust.
+
+    ``decided_at`` (ms), ``model_id``, ``probability`` (0 to 1), ``level`` and ``control`` are those of the decision.
+    """
+
+    example_id: str
+    time: Ms
+    features: dict[str, FeatureValue]
+    label: bool
+    weight: Weight
+    replaces: Replaced | None = None
+    account_id: str = ""
+    source: ExampleSource = "analyst"
+    decided_at: Ms = 0
+    model_id: str = ""
+    probability: float | None = None
+    level: Level = "clear"
+    control: bool = False
+
+
+Outcome = Decision | Finding | Hold | HoldEnded | Late | Example

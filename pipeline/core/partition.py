@@ -10,9 +10,11 @@ import msgspec
 
 from pipeline.core import timeline as timeline_module
 from pipeline.core.beats import Clock, ClockState
+from pipeline.core.champion import NoModels, NotEquipped, Shelf, found, put_in_force
 from pipeline.core.detector import Detector, new_timeline
 from pipeline.core.errors import UnsupportedState
-from pipeline.core.events import AnyEvent, Beat, Ms
+from pipeline.core.events import Activation, AnyEvent, Beat, Ms
+from pipeline.core.model import Model
 from pipeline.core.outcome import Outcome
 from pipeline.core.policy import Policy
 from pipeline.core.store import Encoded, InMemory, Store
@@ -22,12 +24,20 @@ from pipeline.core.timeline import Timeline
 class Partition:
     """Fold the events of one partition in offset order. Owns no I/O: drivers carry bytes in and out."""
 
-    def __init__(self, policy: Policy, cached: int = 30_000, encoded: Callable[[], Encoded] = InMemory) -> None:
-        """``cached``: how many decoded timelines are kept beside the encoded ones; ``encoded``: where those are. Never a decision."""
+    def __init__(
+        self, policy: Policy, cached: int = 30_000, encoded: Callable[[], Encoded] = InMemory, models: Shelf | None = None
+    ) -> None:
+        """``cached``: how many decoded timelines are kept beside the encoded ones; ``encoded``: where those are. Never a decision.
+
+        ``models``: where the models are that activations name.
+        """
         self._policy = policy
         self.detector = Detector(policy)
         self._accounts: Store[Timeline] = Store(timeline_module.encode, timeline_module.decode, cached, encoded)
         self._clock = Clock(policy)
+        self._models = models or NoModels()
+        self._by_hand = Model(policy)
+        self.equipped = True  # do the models that the activation in force names stand ready?
         self._settled = -1  # all records up to here are durable: skipped wholesale
         self._offset = -1
         self.tripped: list[tuple[str, Exception]] = []  # accounts whose deadline tripped a bug of ours; the driver takes them out
@@ -43,7 +53,9 @@ class Partition:
         self._before = {}
         if type(event) is Beat:
             return self._beat(offset, event)
-        assert not isinstance(event, Beat)
+        if type(event) is Activation:
+            return self._activate(offset, event)
+        assert not isinstance(event, Beat | Activation)
         account = event.account_id
         timeline = self._accounts.get(account)
         if timeline is None:
@@ -54,6 +66,27 @@ class Partition:
         self._before[account] = timeline if timeline.offset >= 0 else None
         self._put(offset, timeline.deadline, new)
         return outcomes
+
+    def _activate(self, offset: int, event: Activation) -> list[Outcome]:
+        """Change the models from here on. A champion that is refused changes nothing; a challenger that is refused does not run."""
+        self._clock.state.offset = offset
+        if found(event.champion, self._by_hand, self._models) is not None:
+            self._clock.state.activation = event
+            self.equip()
+        return []
+
+    def equip(self) -> None:
+        """Let score what the activation in force names. Call it after ``restore_clock`` and before the next ``fold``.
+
+        Raises LookupError for a model of which the shelf knows nothing.
+        """
+        put_in_force(self.detector, self._clock.state.activation, self._by_hand, self._models)
+        self.equipped = True
+
+    @property
+    def activation(self) -> Activation | None:
+        """The activation in force."""
+        return self._clock.state.activation
 
     def _beat(self, offset: int, beat: Beat) -> list[Outcome]:
         now = self.detector.read_to = self._clock.advance(beat)
@@ -136,6 +169,10 @@ class Partition:
         self.detector.read_to = self._clock.now if self._clock.heard else None
         self.detector.missing = self._clock.missing
         self._settled = self._offset = self._clock.state.offset
+        self.detector.model, self.detector.challengers = NotEquipped(), ()
+        self.equipped = False
+        if self._clock.state.activation is None:
+            self.equip()
 
     @property
     def now(self) -> Ms:
@@ -169,4 +206,5 @@ class Partition:
         self._heap.clear()
         self._clock = Clock(self._policy)
         self.detector.read_to, self.detector.missing = None, ()
+        self.equip()
         self._settled = self._offset = -1

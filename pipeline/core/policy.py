@@ -11,6 +11,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from pipeline.core.outcome import MOST_WEIGHT
+
 Seconds = Annotated[int, Meta(ge=1, le=400 * 86400)]
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]
 Count = Annotated[int, Meta(ge=1, le=100_000)]
@@ -71,6 +73,19 @@ class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     alert: Share = 0.5
 
 
+class Learning(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What becomes an example for the models that learn, and which alerts are set apart to judge them by."""
+
+    wait_days: Count = 7  # an unlabelled challenge is taken for benign after this: labels come 1 to 10 days late, most within a week
+    negatives: Share = 0.02  # the share of them that is, each weighing 1/share; the others teach what these do
+    trust: Annotated[float, Meta(gt=0.0, le=1.0)] = 0.5  # in such a label: nobody has looked, and frauds are found after weeks too
+    control: Share = 0.02  # the share of alerts marked ``control`` on the decision
+
+    def __post_init__(self) -> None:
+        if self.negatives and self.trust / self.negatives > MOST_WEIGHT:
+            raise ValueError(f"learning.trust / learning.negatives must not exceed {MOST_WEIGHT:g}")
+
+
 class Privacy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How addresses and devices are kept (contract.md): as they are, as a keyed pseudonym, or not at all."""
 
@@ -85,6 +100,7 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True)
     windows: Windows = Windows()
     feeds: Feeds = Feeds()
     thresholds: Thresholds = Thresholds()
+    learning: Learning = Learning()
     privacy: Privacy = Privacy()
     weights: dict[str, Annotated[float, Meta(ge=-20.0, le=20.0)]] = {}  # overrides of core.model.WEIGHTS, by name
     rules_off: frozenset[str] = frozenset()  # ids of rules that do not count
@@ -93,6 +109,8 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True)
     def __post_init__(self) -> None:
         if self.thresholds.watch >= self.thresholds.alert:
             raise ValueError("thresholds.watch must be below thresholds.alert")
+        if self.learning.wait_days >= self.bounds.settled_days:
+            raise ValueError("learning.wait_days must be below bounds.settled_days")
         if self.windows.code_valid_s > self.windows.code_valid_most_s:
             raise ValueError("windows.code_valid_s must not exceed windows.code_valid_most_s")
 

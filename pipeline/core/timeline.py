@@ -1,7 +1,8 @@
 """What is kept of one account? The sealed profile, the set of recent events, and what was said about each open challenge.
 
 Written down it is packed: its head (version, offset, deadline) as it is, so that a restore reads no more, and behind it the whole
-compressed with the words of ``state_words``, to less than half. State of an earlier version is read, and is of this one when it is
+compressed with the words of ``state_words``, to less than half. The features kept for later dispositions stand beside it as they are, and
+code that knows nothing of them passes over them. State of an earlier version is read, and is of this one when it is
 written next; state of a later version is refused.
 """
 
@@ -84,6 +85,8 @@ class Timeline(msgspec.Struct, array_like=True, gc=False):
     conflicts: int = 0  # same event_id, other content: the first stands
     dropped: int = 0  # recent events beyond the policy's bound
     disposals: tuple[tuple[Ms, str], ...] = ()  # the last dispositions taken in, so that a redelivery says nothing again
+    kept: bytes = b""  # the features of the last decisions, packed by ``kept``; written down beside the rest, not in it
+    teach_at: Ms | None = None  # when one of them is due to be taught without a label
 
 
 class Head(msgspec.Struct, array_like=True, gc=False):
@@ -101,6 +104,7 @@ class _Packed(msgspec.Struct, array_like=True, gc=False):
     offset: int
     deadline: Ms | None
     body: bytes
+    kept: bytes = b""
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -117,8 +121,10 @@ _decompress = zstandard.ZstdDecompressor(dict_data=_words).decompress
 def encode(timeline: Timeline) -> bytes:
     """Write a Timeline down, packed."""
     buffer = bytearray()
+    kept, timeline.kept = timeline.kept, b""  # it is packed already: packing it again costs more than all else here
     _encoder.encode_into(timeline, buffer)
-    _encoder.encode_into(_Packed(STATE_VERSION, timeline.offset, timeline.deadline, _compress(buffer)), buffer)
+    timeline.kept = kept
+    _encoder.encode_into(_Packed(STATE_VERSION, timeline.offset, timeline.deadline, _compress(buffer), kept), buffer)
     return bytes(buffer)  # of its exact size: what an encoder gives is made larger and cut, which leaves holes in memory
 
 
@@ -131,10 +137,12 @@ def decode(raw: bytes) -> Timeline:
     """Read an encoded Timeline of this version or an earlier one. Raises UnsupportedState for a newer one, and for a damaged one."""
     head = read_head(raw)
     try:
-        timeline = _decode(raw if head.version == 1 else _decompress(_decode_packed(raw).body))
+        packed = _Packed(head.version, head.offset, head.deadline, raw) if head.version == 1 else _decode_packed(raw)
+        timeline = _decode(raw if head.version == 1 else _decompress(packed.body))
     except (msgspec.DecodeError, UnicodeDecodeError, zstandard.ZstdError) as e:
         raise UnsupportedState(f"account state of version {head.version} is damaged: {type(e).__name__}") from None
     timeline.version = STATE_VERSION
+    timeline.kept = packed.kept
     return timeline
 
 

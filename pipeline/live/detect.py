@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from faust.types.tuples import TP
 
 from pipeline.core.errors import InvalidEvent
-from pipeline.core.events import FEEDS, AnyEvent, Beat
+from pipeline.core.events import FEEDS, AnyEvent, Keyless
 from pipeline.core.outcome import Finding, Late, Outcome
 from pipeline.core.partition import Partition
 from pipeline.core.store import Encoded
@@ -26,7 +26,7 @@ class DetectStage(FoldingStage[Partition]):
     name = "detect"
     source = "events"
     changelog = "detect-state"
-    outputs = ("alerts", "decisions", "holds", "dead-letters")
+    outputs = ("alerts", "decisions", "holds", "examples", "dead-letters")
     _encode = staticmethod(OutcomeEncoder("live").encode)
 
     async def start(self, outbox: Outbox, reader: Reader) -> None:
@@ -63,7 +63,7 @@ class DetectStage(FoldingStage[Partition]):
         if record.value is None:
             raise InvalidEvent("no_value", "a record of events has a value")
         event = decoded(decode_event, record.value)
-        account = "" if isinstance(event, Beat) else event.account_id
+        account = "" if isinstance(event, Keyless) else event.account_id
         if held.quarantine.entities and held.quarantine.blocks(account, record.offset):
             raise InvalidEvent("bug", SET_ASIDE)
         try:

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple, TypeVar, get_args
 from prometheus_client import CollectorRegistry, Counter, Gauge, GCCollector, Histogram, PlatformCollector, ProcessCollector
 
 from pipeline.core.events import AnyEvent
-from pipeline.core.outcome import Decision, Finding, Hold, HoldEnded, Late, Outcome
+from pipeline.core.outcome import Decision, Example, Finding, Hold, HoldEnded, Late, Outcome
 
 REGISTRY: Final = CollectorRegistry()
 ProcessCollector(registry=REGISTRY)
@@ -77,6 +77,7 @@ ALERT_RULES = _declare(
     Counter, "offhook_alert_rules", "New findings on which a rule holds, by the stage of the challenge", "findings", ["rule", "stage"]
 )
 HOLDS = _declare(Counter, "offhook_holds", "Holds placed and ended", "holds", ["change"])
+EXAMPLES = _declare(Counter, "offhook_examples", "Labelled decisions, by label and who gave it", "examples", ["label", "source"])
 ALERT_LATENCY = _declare(
     Histogram,
     "offhook_alert_latency_seconds",
@@ -164,6 +165,8 @@ def count_outcomes(outcomes: Iterable[Outcome]) -> None:
                 HOLDS.labels("ended").inc()
             case Late():
                 LATE.inc()
+            case Example():
+                EXAMPLES.labels(str(outcome.label).lower(), outcome.source).inc()
 
 
 def table() -> str:

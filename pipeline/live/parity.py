@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from pipeline.core.errors import InvalidEvent
-from pipeline.core.events import Beat, Ms
+from pipeline.core.events import Keyless, Ms
 from pipeline.core.outcome import Outcome
 from pipeline.core.partition import Partition
 from pipeline.core.policy import Policy
@@ -176,7 +176,7 @@ class Parity:
             event = decode_event(value)
         except InvalidEvent:
             return  # live has made a dead letter of it
-        account = "" if isinstance(event, Beat) else event.account_id
+        account = "" if isinstance(event, Keyless) else event.account_id
         if account and not self._concerns(account, offset, arrived):
             return
         try:

@@ -89,6 +89,8 @@ def configs(spec: TopicSpec, replication: int | None = None) -> dict[str, str]:
     }
     if "compact" in spec.cleanup:
         values |= COMPACTED
+    if spec.max_bytes is not None:
+        values["max.message.bytes"] = str(spec.max_bytes)
     if replication is not None and replication >= 3:
         values["min.insync.replicas"] = "2"  # an acknowledged record survives the loss of one broker
     return values
@@ -149,7 +151,7 @@ def _number(name: str, found: Mapping[str, _Found], settings: Settings, partitio
             for twin in twins:
                 if settings.topic(twin) in found:
                     return found[settings.topic(twin)].partitions
-    return partitions or TOPICS[name].partitions
+    return TOPICS[name].partitions if TOPICS[name].partitions == 1 else partitions or TOPICS[name].partitions
 
 
 def _reports(
@@ -175,7 +177,9 @@ def _reports(
                     wrong.append(
                         f"has {one.partitions} partitions and {twin} has {found[twin].partitions}: the two must have the same number"
                     )
-        if partitions is not None and one.partitions != partitions and full not in created:
+        if spec.partitions == 1 and one.partitions != 1:
+            wrong.append(f"has {one.partitions} partitions: it must have one, so that all of it has one order")
+        if partitions is not None and one.partitions != partitions and full not in created and spec.partitions != 1:
             advice.append(f"has {one.partitions} partitions, not the {partitions} asked for; this never changes what exists")
         reports.append(TopicReport(full, "created" if full in created else "there", one.partitions, tuple(wrong), tuple(advice)))
     return reports
@@ -209,6 +213,8 @@ def _differences(spec: TopicSpec, one: _Found, settings: Settings) -> tuple[list
             + ": a producer's clock may lie"
             + (f"; or set {variable_of('trust_create_time')}=true if yours cannot" if spec.direction == "in" and not trusted else "")
         )
+    if spec.max_bytes is not None and int(has("max.message.bytes", str(spec.max_bytes))) < spec.max_bytes:
+        advice.append(_setting("max.message.bytes", has("max.message.bytes"), f"at least {spec.max_bytes}"))
     kept = int(has("retention.ms", "-1"))
     if spec.retention_ms is None and "delete" in cleanup and kept != -1:
         wrong.append(_setting("retention.ms", str(kept), "-1"))

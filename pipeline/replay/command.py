@@ -105,6 +105,7 @@ def show(out: Path, summary: Summary, truths: list[Truth], console: Console, tab
         ("alerts.jsonl", "for case management"),
         ("decisions.jsonl", "for audit"),
         ("holds.jsonl", "for the login server"),
+        ("examples.jsonl", "for learning"),
         ("dead-letters.jsonl", "what could not be read"),
         ("summary.json", "the counts"),
     ):

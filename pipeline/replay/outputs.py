@@ -10,7 +10,7 @@ from pipeline.core.events import Ms
 from pipeline.wire.codec import OutRecord
 from pipeline.wire.log import LogRecord, encode_line
 
-TOPICS = ("alerts", "decisions", "holds", "dead-letters")
+TOPICS = ("alerts", "decisions", "holds", "examples", "dead-letters")
 _BUFFER = 1 << 20
 
 

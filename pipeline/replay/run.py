@@ -10,10 +10,11 @@ from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 from pipeline.core.beats import BEAT_MS, BeatMaker, for_lines, with_routed
+from pipeline.core.champion import Shelf
 from pipeline.core.decision import Assessment
 from pipeline.core.errors import InvalidEvent, Refusal
 from pipeline.core.events import FEEDS, AnyEvent, Feed, Ms
-from pipeline.core.outcome import Decision, Finding, Hold, HoldEnded, Late, Outcome
+from pipeline.core.outcome import Decision, Example, Finding, Hold, HoldEnded, Late, Outcome
 from pipeline.core.partition import Partition
 from pipeline.core.policy import Policy
 from pipeline.core.route import Router
@@ -47,7 +48,7 @@ class Replay:
 
     ``without``: feeds to leave out, as if the institution did not have them. ``drain``: after the last record let time go on
     until every deadline has fired (raw logs only: a recorded ``events`` topic brings its own beats). ``observe``: told of every
-    assessment with its account.
+    assessment with its account. ``models``: where the models are that a recorded ``events`` topic activates.
     """
 
     def __init__(
@@ -62,9 +63,11 @@ class Replay:
         strict: bool = False,
         drain: bool = True,
         observe: Callable[[str, Assessment], None] | None = None,
+        models: Shelf | None = None,
     ) -> None:
         self._policy = policy
         self._observe = observe
+        self._models = models
         self._out = out
         self._dead_letters = dead_letters or DeadLetters("reference")
         self._without = frozenset(without)
@@ -177,7 +180,7 @@ class Replay:
             self._emit(outcomes, event, record)
 
     def _partition(self, number: int) -> Partition:
-        self._partitions[number] = partition = Partition(self._policy)
+        self._partitions[number] = partition = Partition(self._policy, models=self._models)
         partition.detector.observe = self._observe
         return partition
 
@@ -196,6 +199,9 @@ class Replay:
                     tally.holds += 1
                 case HoldEnded():
                     tally.holds_ended += 1
+                case Example():
+                    tally.examples += 1
+                    ts = outcome.time
                 case Late():
                     tally.late += 1
                     seconds = (outcome.arrived_at - outcome.occurred_at) // 1000
@@ -278,6 +284,7 @@ class Replay:
             never_entered=tally.never_entered,
             holds=tally.holds,
             holds_ended=tally.holds_ended,
+            examples=tally.examples,
             lead_time=tally.lead_time(),
         )
 

@@ -42,6 +42,7 @@ class Summary(msgspec.Struct, frozen=True):
     never_entered: int
     holds: int
     holds_ended: int
+    examples: int
     lead_time: LeadTime
 
 
@@ -56,6 +57,7 @@ class Tally:
         self.dead_letter_feeds: Counter[str] = Counter()
         self.holds = 0
         self.holds_ended = 0
+        self.examples = 0
         self.late = 0
         self._after_entry_ms: dict[str, Ms | None] = {}  # per finding: from the entry to the first alert
 

@@ -11,7 +11,7 @@ import msgspec
 import orjson
 
 from pipeline.core.events import AnyEvent, LineEvent
-from pipeline.core.outcome import Decision, Finding, Hold, HoldEnded, Late, Outcome
+from pipeline.core.outcome import Decision, Example, Finding, Hold, HoldEnded, Late, Outcome, Replaced
 from pipeline.wire import cloudevents, ocsf
 from pipeline.wire.instant import rfc3339
 from pipeline.wire.refusal import check_utf8, refusal
@@ -32,6 +32,10 @@ class OutRecord(NamedTuple):
 _event_encoder = msgspec.json.Encoder()
 _event_decoder: msgspec.json.Decoder[AnyEvent] = msgspec.json.Decoder(AnyEvent)
 _line_decoder: msgspec.json.Decoder[LineEvent] = msgspec.json.Decoder(LineEvent)
+
+
+_example_decoder: msgspec.json.Decoder[Example] = msgspec.json.Decoder(Example)
+_EXAMPLE_FIELDS = frozenset(Example.__struct_fields__) | frozenset(Replaced.__struct_fields__)
 
 
 def _field_names(union: object) -> frozenset[str]:
@@ -67,8 +71,22 @@ def decode_line_event(value: bytes) -> LineEvent:
         raise refusal(e, _FIELDS) from None
 
 
+def encode_example(example: Example) -> bytes:
+    """Encode a record of ``examples``; the same example always gives the same bytes."""
+    return _json(rounded(msgspec.to_builtins(example)))
+
+
+def decode_example(value: bytes) -> Example:
+    """Decode a record of ``examples``. Raises InvalidEvent."""
+    check_utf8(value)
+    try:
+        return _example_decoder.decode(value)
+    except (msgspec.DecodeError, RecursionError, UnicodeError) as e:
+        raise refusal(e, _EXAMPLE_FIELDS) from None
+
+
 class OutcomeEncoder:
-    """Turn outcomes into records of ``alerts``, ``decisions`` and ``holds``."""
+    """Turn outcomes into records of ``alerts``, ``decisions``, ``holds`` and ``examples``."""
 
     def __init__(self, mode: Mode, source: str = "/offhook") -> None:
         """``source``: the URI reference of this deployment, for CloudEvents."""
@@ -90,6 +108,8 @@ class OutcomeEncoder:
                 return OutRecord("holds", hold_key(outcome.account_id, outcome.otp_id), _json(_hold(outcome)), ())
             case HoldEnded():
                 return OutRecord("holds", hold_key(outcome.account_id, outcome.otp_id), None, ())
+            case Example():
+                return OutRecord("examples", outcome.example_id.encode(), encode_example(outcome), ())
             case Late():
                 return None
 
@@ -112,7 +132,15 @@ class OutcomeEncoder:
             "model_id": d.model_id,
             "version": d.version,
             "mode": self._mode,
-        }
+        } | _where_there_are_any(d)
+
+
+def _where_there_are_any(d: Decision) -> dict[str, object]:
+    """What most decisions have not."""
+    found: dict[str, object] = {"control": True} if d.control else {}
+    if d.challengers:
+        found["challengers"] = [{"model_id": c.model_id, "probability": rounded(c.probability)} for c in d.challengers]
+    return found
 
 
 def hold_key(account_id: str, otp_id: str) -> bytes:

@@ -22,6 +22,7 @@ class TopicSpec(msgspec.Struct, frozen=True):
     cleanup: Literal["delete", "compact", "compact,delete"]
     retention_ms: int | None
     log_append_time: bool
+    max_bytes: int | None = None  # of one record; None: as the brokers say
 
 
 def _raw(name: str, key: str, what: str) -> TopicSpec:
@@ -49,6 +50,10 @@ _ALL = (
     TopicSpec("decisions", "account_id", "every assessment worth keeping", "out", PARTITIONS, "delete", 400 * DAY_MS, True),
     TopicSpec("holds", "account_id|otp_id", "codes that the login server may refuse for now", "out", PARTITIONS, "compact", None, False),
     TopicSpec("dead-letters", "", "what could not be read, and why", "out", PARTITIONS, "delete", 30 * DAY_MS, False),
+    # One partition: one learner reads one order. 400 days: a learner is rebuilt from it when the features change.
+    TopicSpec("examples", "decision_id", "labelled decisions, to learn from", "internal", 1, "delete", 400 * DAY_MS, True),
+    # A learned model is up to 8 MiB (core.learn.snapshot).
+    TopicSpec("models", "model_id", "signed snapshots of models, and when they took force", "internal", 1, "compact", None, False, 9 << 20),
     _changelog("detect-state", "account_id and owner epoch", "timelines of accounts"),
     _changelog("route-state", "line and owner epoch", "accounts and recent events of lines"),
 )

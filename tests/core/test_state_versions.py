@@ -43,7 +43,8 @@ def test_state_of_version_1_is_read_as_it_was_written() -> None:
         assert timelines.read_head(raw).version == 1
         found, written = msgspec.to_builtins(timelines.decode(raw)), msgspec.msgpack.decode(raw)
         assert found[3] == written[3] == account
-        assert msgspec.msgpack.encode(found[1:]) == msgspec.msgpack.encode(written[1:])
+        assert msgspec.msgpack.encode(found[1 : len(written)]) == msgspec.msgpack.encode(written[1:])
+        assert found[len(written) :] == msgspec.to_builtins(Timeline())[len(written) :], "what has been appended since is not there yet"
 
 
 def test_state_of_version_1_goes_on() -> None:

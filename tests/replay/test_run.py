@@ -20,7 +20,7 @@ from pipeline.wire.log import LogRecord, merge_logs, read_log
 from pipeline.wire.pseudonym import Pseudonyms
 from tests.replay.raw import DAY, PHONE, START, STRANGER, Log, habits, story
 
-OUTPUTS = ("alerts.jsonl", "decisions.jsonl", "holds.jsonl", "dead-letters.jsonl", "summary.json")
+OUTPUTS = ("alerts.jsonl", "decisions.jsonl", "holds.jsonl", "examples.jsonl", "dead-letters.jsonl", "summary.json")
 KEYS = Pseudonyms.for_demo()
 
 

@@ -1,10 +1,11 @@
-"""How likely, all told? The linear model, the forest and the anomaly score as one probability: stacked, and calibrated by what came true.
+"""How likely, all told? Linear model, forest, anomaly score and what people know as one probability: stacked, calibrated by what came true.
 
-A logistic regression (River) over the log-odds of the two members and the standardised anomaly score, learned from what the members
-said *before* they learned an example, so that it sees them as they are on data they do not know. It is fitted by log loss at the
-weights of the population and has a fast intercept of its own: it calibrates, and follows a prior that drifts. A prior that is known to
-be another (a model made on a simulator goes to a bank) is set at once by ``assume_prior``. Its output is linear in the members', so
-their contributions, times their weights, still add up.
+A logistic regression (River) over the log-odds of the two members, the standardised anomaly score, and the log-odds that terms and rules
+weighted by people give (``KNOWN``, where the caller has them; 0 else), learned from what the members said *before* they learned an
+example, so that it sees them as they are on data they do not know. It is fitted by log loss at the weights of the population and has a
+fast intercept of its own: it calibrates, and follows a prior that drifts. A prior that is known to be another (a model made on a
+simulator goes to a bank) is set at once by ``assume_prior``. Its output is linear in the members', so their contributions, times their
+weights, still add up.
 """
 
 from collections.abc import Mapping
@@ -19,10 +20,11 @@ from pipeline.core.learn.forest import Forest, ForestScorer, ForestSettings, For
 from pipeline.core.learn.linear import START_LOG_ODDS, Linear, LinearScorer, LinearState
 from pipeline.core.learn.logistic import Logistic, LogisticSettings, LogisticState
 from pipeline.core.learn.prediction import Prediction, bounded, logit, sigmoid
-from pipeline.core.learn.schema import Encoder, FeatureValue, Schema, Spread, standardise
+from pipeline.core.learn.schema import Encoder, FeatureValue, Schema, Spread, plain_number, standardise
 
 ANOMALY = "anomaly"  # the name under which the anomaly score contributes
-INPUTS = ("linear", "forest", ANOMALY)
+KNOWN = "known"  # the name under which the log-odds of what people know come in beside the features, and contribute
+INPUTS = ("linear", "forest", ANOMALY, KNOWN)
 PRIOR_MEMORY = 20_000.0  # examples of the population over which the prior is remembered
 
 
@@ -35,6 +37,7 @@ class BlendSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     stack: LogisticSettings = LogisticSettings(rate=0.001, intercept_rate=0.003)
     linear_weight: Annotated[float, Meta(ge=0, le=1)] = 0.5
     forest_weight: Annotated[float, Meta(ge=0, le=1)] = 0.5
+    known_weight: Annotated[float, Meta(ge=0, le=1)] = 0.0
 
 
 class PriorState(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_like=True):
@@ -75,7 +78,9 @@ class Blend:
     def fresh(cls, schema: Schema, settings: BlendSettings = BlendSettings(), seed: int = 0) -> "Blend":  # noqa: B008  # frozen
         linear, forest = Linear.fresh(schema, settings.linear), Forest.fresh(schema, settings.forest, seed)
         anomaly = Anomaly.fresh(schema, settings.anomaly, seed)
-        stack = LogisticState(settings.stack, (settings.linear_weight, settings.forest_weight, 0.0), log(settings.stack.balance), 0)
+        stack = LogisticState(
+            settings.stack, (settings.linear_weight, settings.forest_weight, 0.0, settings.known_weight), log(settings.stack.balance), 0
+        )
         return cls(BlendState(schema, (), linear.state(), forest.state(), anomaly.state(), Spread(0, 0.0, 0.0), stack, PriorState()))
 
     def learn(self, features: Mapping[str, FeatureValue], label: bool, weight: float = 1.0) -> None:
@@ -88,6 +93,7 @@ class Blend:
             "linear": bounded(self.linear.logistic.log_odds(scaled)),
             "forest": bounded(self.forest.log_odds(row)),
             ANOMALY: self.unusual.standard(score),
+            KNOWN: known(features),
         }
         self.stack.learn(inputs, label, weight)
         self.linear.logistic.learn(scaled, label, weight)
@@ -166,7 +172,7 @@ class BlendScorer:
         row = self.encoder.row(features)
         linear, forest = self._linear.predict(features), self._forest.predict_row(row)
         score = self._anomaly.score_row(row, self.encoder.scaled(row))
-        of_linear, of_forest, of_anomaly = self._weights
+        of_linear, of_forest, of_anomaly, of_known = self._weights
         of_linear *= within(linear)
         of_forest *= within(forest)
         contributions = {name: of_linear * c for name, c in linear.contributions.items()}
@@ -175,10 +181,18 @@ class BlendScorer:
         unusual = of_anomaly * self._unusual.standard(score)
         if unusual:
             contributions[ANOMALY] = unusual
+        people = of_known * known(features)
+        if people:
+            contributions[KNOWN] = people
         log_odds = bias = self._intercept + of_linear * linear.bias + of_forest * forest.bias
         for c in contributions.values():
             log_odds += c
         return Prediction(sigmoid(log_odds), log_odds, bias, contributions)
+
+
+def known(features: Mapping[str, FeatureValue]) -> float:
+    """The log-odds of what people know, within bounds; 0 where the caller has none."""
+    return bounded(plain_number(KNOWN, features.get(KNOWN, 0.0)))
 
 
 def within(member: Prediction) -> float:

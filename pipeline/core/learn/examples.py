@@ -7,59 +7,27 @@ two then pull against each other evenly as far as the mistake goes, and the new 
 up to the noise of the pair; a learner rebuilt from the log (``settled``) sees the last verdicts only, and is exact.
 """
 
-from collections.abc import Iterable, Mapping
-from typing import Annotated
+from collections.abc import Iterable
 
 import msgspec
-from msgspec import Meta
 
-from pipeline.core.events import DispositionSource, Ms, Verdict
+from pipeline.core.labels import LABELS, SUSPICION, TRUST, sampled, weight_of
 from pipeline.core.learn.prediction import Learner
-from pipeline.core.outcome import FeatureValue
+from pipeline.core.outcome import MOST_WEIGHT, Example, Replaced
 
-MOST_WEIGHT = 10_000.0  # one example never stands for more: 1/p of the rarest sampling that is sensible
-LABELS: dict[Verdict, bool] = {"true_positive": True, "suspicious": True, "false_positive": False, "benign": False}  # others teach nothing
-TRUST: dict[DispositionSource, float] = {  # what a verdict of this source is worth
-    "chargeback": 1.0,
-    "customer": 0.9,  # customers also deny what they did themselves
-    "analyst": 0.95,  # 2 to 5 % of analysts' labels are wrong (domain.md)
-    "automatic": 0.3,  # a rule that closes cases repeats itself
-}
-SUSPICION = 0.5  # "suspicious" is half a verdict
-
-Weight = Annotated[float, Meta(gt=0, le=MOST_WEIGHT)]
-
-
-class Replaced(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the same example taught before."""
-
-    label: bool
-    weight: Weight
-
-
-class Example(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One lesson. ``example_id`` is that of the decision; ``time`` when the label came; ``weight``: 1/p of the sampling times trust."""
-
-    example_id: str
-    time: Ms
-    features: dict[str, FeatureValue]
-    label: bool
-    weight: Weight
-    replaces: Replaced | None = None
-
-
-def weight_of(verdict: Verdict, source: DispositionSource, trust: Mapping[DispositionSource, float] | None = None) -> float | None:
-    """What a verdict weighs; None when it teaches nothing (a test, a duplicate, no data)."""
-    if verdict not in LABELS:
-        return None
-    return (TRUST if trust is None else trust)[source] * (SUSPICION if verdict == "suspicious" else 1.0)
-
-
-def sampled(weight: float, probability: float) -> float:
-    """The weight of an example that was taken with a known probability. Raises ValueError unless that is in (0, 1]."""
-    if not 0.0 < probability <= 1.0:
-        raise ValueError("a probability of sampling is above 0 and at most 1")
-    return min(MOST_WEIGHT, weight / probability)
+__all__ = [
+    "LABELS",
+    "MOST_WEIGHT",
+    "SUSPICION",
+    "TRUST",
+    "Example",
+    "Replaced",
+    "correction",
+    "learn_example",
+    "sampled",
+    "settled",
+    "weight_of",
+]
 
 
 def correction(example: Example) -> float:

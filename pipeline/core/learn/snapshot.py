@@ -9,6 +9,7 @@ content), ``content``. Whoever scores holds only the public key, and cannot make
 """
 
 import hashlib
+from collections.abc import Mapping
 from math import isfinite
 from typing import Annotated, Literal, Protocol, get_args
 
@@ -51,12 +52,19 @@ class SnapshotRefused(Exception):
 
 
 class Content(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What is signed. ``examples``: how many were learned; ``through``: the offset in ``examples`` after the last of them."""
+    """What is signed. ``examples``: how many were learned; ``through``: the offset in ``examples`` after the last of them.
+
+    ``weights``: of the terms and rules whose log-odds the model takes in, none where it takes none; ``at``: the log time of the last
+    example (ms); ``made``: how it was made, for people.
+    """
 
     features: str  # Schema.id
     to_learn: bool
     examples: Annotated[int, Meta(ge=0)]
     through: Annotated[int, Meta(ge=0)]
+    at: Annotated[int, Meta(ge=0)] = 0
+    made: Annotated[str, Meta(max_length=2000)] = ""
+    weights: dict[str, float] = {}
     model: ModelState
 
 
@@ -110,12 +118,24 @@ class Envelope(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
 
 def write_snapshot(
-    learner: Restored, key: SigningKey, *, examples: int, through: int, to_learn: bool = True, most_bytes: int = MOST_BYTES
+    learner: Restored,
+    key: SigningKey,
+    *,
+    examples: int,
+    through: int,
+    to_learn: bool = True,
+    most_bytes: int = MOST_BYTES,
+    at: int = 0,
+    made: str = "",
+    weights: Mapping[str, float] | None = None,
 ) -> bytes:
     """Write a learner down and sign it. Raises SnapshotRefused when it is too large or has numbers that are not finite."""
     model = learner.state(to_learn)
     finite(msgspec.to_builtins(model))
-    content = Content(features=learner.schema.id, to_learn=to_learn, examples=examples, through=through, model=model)
+    finite(weights := dict(weights or {}))
+    content = Content(
+        features=learner.schema.id, to_learn=to_learn, examples=examples, through=through, at=at, made=made, weights=weights, model=model
+    )
     body = msgspec.json.encode(content)
     envelope = Envelope(
         version=VERSION,
@@ -149,7 +169,7 @@ def read_snapshot(data: bytes, key: VerifyKey, *, schema: Schema | None = None, 
         raise SnapshotRefused("wrong_signature", "not signed with the trusted key") from None
     except (msgspec.DecodeError, ValueError, RecursionError) as e:
         raise SnapshotRefused("malformed", str(e)) from None
-    finite(msgspec.to_builtins(content.model))
+    finite(msgspec.to_builtins(content))
     if content.features != content.model.schema.id:
         raise SnapshotRefused("malformed", "the features are not those of the schema")
     if schema is not None and schema.id != content.features:

@@ -24,6 +24,8 @@ CARRIES: dict[str, tuple[str, ...]] = {
     "holds": ("hold", "hold_ended"),
     "decisions": ("decision",),
     "dead-letters": ("dead_letter",),
+    "examples": ("example",),
+    "models": ("model", "activation"),
     "detect-state": (_STATE,),
     "route-state": (_STATE,),
 }
@@ -106,6 +108,8 @@ def _message(word: str, key: str) -> JsonSchema:
             "summary": "Stored state of the detector or the router; its form may change with any version.",
             "contentType": "application/octet-stream",
         }
+    if word == "model":
+        return message | {"summary": "A snapshot of a model: numbers in JSON, hashed and signed; read it with `offhook models list`."}
     if word == "hold_ended":
         return message | {"summary": "A tombstone: the hold is over.", "payload": {"type": "null"}}
     if word == "dead_letter":

@@ -11,7 +11,7 @@ from typing import Any, get_args
 import msgspec
 
 from pipeline.core import events
-from pipeline.core.outcome import Decision, Hold, Reason
+from pipeline.core.outcome import Decision, Example, Hold, Reason
 from pipeline.wire.cloudevents import SCHEMA_ROOT
 from pipeline.wire.records import RECORDS
 
@@ -21,7 +21,7 @@ MS = "milliseconds since the epoch"
 # "format" alone asserts nothing, so the form stands in a pattern too: as we write it, and as the reader takes it.
 RFC3339: JsonSchema = {"type": "string", "format": "date-time", "pattern": r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{3})?Z$"}
 _DATE_TIME = r"^(19[7-9]\d|[2-9]\d{3})-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(\.\d+)?([Zz]|[+-]\d{2}:\d{2})$"
-_INSTANTS = frozenset(("occurred_at", "arrived_at", "expires_at", "since", "time"))
+_INSTANTS = frozenset(("occurred_at", "arrived_at", "expires_at", "since", "time", "decided_at"))
 
 
 def document(name: str, schema: JsonSchema) -> JsonSchema:
@@ -51,7 +51,7 @@ def event_schemas() -> dict[str, JsonSchema]:
     named = {snake(k.__name__): of_type(k, closed=True) for k in sorted(kinds, key=lambda k: str(k.__name__))}
     named["event"] = {
         "title": "AnyEvent",
-        "description": "A record of the events topic: what happened to an account, or a beat.",
+        "description": "A record of the events topic: what happened to an account, a beat, or an activation.",
         **of_type(events.AnyEvent, closed=True),
     }
     named["line_event"] = {
@@ -63,7 +63,7 @@ def event_schemas() -> dict[str, JsonSchema]:
 
 
 def outcome_schemas() -> dict[str, JsonSchema]:
-    """Build the schemas of decisions and holds as the codec writes them: reasons by field name, a hold's end as RFC 3339."""
+    """Build the schemas of decisions, holds and examples as the codec writes them: reasons by field name, a hold's end as RFC 3339."""
     decision = _say_ms(of_type(Decision, closed=True))
     reason = decision["$defs"]["Reason"]
     names = [field.name for field in msgspec.structs.fields(Reason)]
@@ -77,11 +77,21 @@ def outcome_schemas() -> dict[str, JsonSchema]:
     }
     decision["properties"]["mode"] = {"enum": ["live", "replay"]}
     decision["required"].append("mode")
+    challenger = decision["$defs"]["Challenger"]
+    decision["$defs"]["Challenger"] = {
+        "title": "Challenger",
+        "description": challenger["description"],
+        "type": "object",
+        "properties": {"model_id": {"type": "string"}, "probability": {"type": "number", "minimum": 0, "maximum": 1}},
+        "required": ["model_id", "probability"],
+        "additionalProperties": False,
+    }
     hold = of_type(Hold, closed=True)
     hold["properties"]["expires_at"] = {"description": "until when the code is valid", **RFC3339}
     for share in (decision["properties"]["probability"], decision["properties"]["threshold"], hold["properties"]["probability"]):
         share |= {"minimum": 0, "maximum": 1}
-    return {"decision": document("decision", decision), "hold": document("hold", hold)}
+    example = _say_ms(of_type(Example, closed=True))
+    return {"decision": document("decision", decision), "hold": document("hold", hold), "example": document("example", example)}
 
 
 def of_type(kind: Any, *, closed: bool) -> JsonSchema:

@@ -1,0 +1,81 @@
+"""What does a snapshot say of an episode, and why? A learned model in the place of the hand-weighted one, with reasons of the same kind.
+
+Contributions add up to the log-odds. A linear member contributes weight times distance from neutral; a tree the steps of its node
+log-odds along the path, each to the feature that was asked there (Saabas' method), meant over the trees; the log-odds of what people
+know is taken apart into its terms and rules again. All are multiplied by what the stack gives their member.
+"""
+
+from typing import Final
+
+import msgspec
+
+from pipeline.core import rules as rules_module
+from pipeline.core.features import Features, as_dict
+from pipeline.core.learn.blend import KNOWN
+from pipeline.core.learn.prediction import sigmoid
+from pipeline.core.learn.schema import FeatureValue
+from pipeline.core.learn.snapshot import Snapshot, SnapshotRefused
+from pipeline.core.learn.words import text_of
+from pipeline.core.model import Model, Score
+from pipeline.core.outcome import Reason, RuleHit
+from pipeline.core.policy import Policy
+
+MOST_REASONS: Final = 24  # named one by one; the others are summed
+TEST: Final = "test_account"
+TEST_LOG_ODDS: Final = -20.0  # as the term of the hand-weighted model: the institution's own tests are never alerted
+BASE: Final = "base_rate"
+
+
+class LearnedModel:
+    """A checked snapshot that scores."""
+
+    def __init__(self, snapshot: Snapshot, policy: Policy) -> None:
+        """Raises SnapshotRefused when the parts do not fit each other, or its terms are not those of this code."""
+        self.id = snapshot.id
+        self._scorer = snapshot.scorer()
+        try:
+            self._people = Model(policy, snapshot.content.weights) if snapshot.content.weights else None
+        except ValueError as e:
+            raise SnapshotRefused("malformed", str(e)) from None
+
+    def score(self, features: Features, rules: tuple[RuleHit, ...]) -> Score:
+        """Score an episode. Contributions are largest first by size; the smallest are summed under ``others``."""
+        known = as_dict(features)
+        people = self._people.score(features, rules) if self._people is not None else None
+        if people is not None:
+            known[KNOWN] = people.log_odds
+        found = self._scorer.predict(known)
+        parts: dict[str, Reason] = {}
+        base = found.bias
+        for name, c in found.contributions.items():
+            if name == KNOWN and people is not None and people.log_odds:
+                share = c / people.log_odds
+                for reason in people.reasons:
+                    if reason.name == BASE:
+                        base += share * reason.contribution
+                    else:
+                        _add(parts, reason.name, share * reason.contribution, reason.text)
+            else:
+                _add(parts, name, c, text_of(name))
+        if features.test_account:
+            _add(parts, TEST, TEST_LOG_ODDS, "the account is the institution's own test")
+        reasons = sorted(parts.values(), key=lambda r: (-abs(r.contribution), r.name))
+        if len(reasons) > MOST_REASONS:
+            rest = reasons[MOST_REASONS:]
+            others = Reason("others", sum(r.contribution for r in rest), f"{len(rest)} others, each of them small")
+            reasons = [*reasons[:MOST_REASONS], others]
+        reasons.append(Reason(BASE, base, "what the model says of a code of which nothing is known"))
+        reasons.sort(key=lambda r: (-abs(r.contribution), r.name))
+        log_odds = sum(r.contribution for r in reasons)
+        return Score(sigmoid(log_odds), log_odds, tuple(reasons))
+
+
+def _add(parts: dict[str, Reason], name: str, contribution: float, text: str) -> None:
+    before = parts.get(name)
+    parts[name] = Reason(name, contribution if before is None else before.contribution + contribution, text)
+
+
+def with_known(features: dict[str, FeatureValue], people: Model, policy: Policy) -> dict[str, FeatureValue]:
+    """The features of an example with what people know of them, as a learner takes them. Raises ValueError for one of a wrong kind."""
+    values = msgspec.convert(features, Features)
+    return {**features, KNOWN: people.score(values, rules_module.hits(values, policy)).log_odds}
