@@ -11,6 +11,7 @@ from pipeline.commands.letters import dead_letters
 from pipeline.commands.logs import demo, replay, score, simulate
 from pipeline.commands.metrics import metrics
 from pipeline.commands.model_benchmark import model_benchmark
+from pipeline.commands.models import models
 from pipeline.commands.placebo import placebo
 from pipeline.commands.quarantine import quarantine
 
@@ -33,6 +34,7 @@ COMMANDS = (
     fit,
     placebo,
     model_benchmark,
+    models,
     worker,
     audit,
     topics,

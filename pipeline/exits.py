@@ -36,7 +36,12 @@ DISK: Final = Exit(
     "the store on disk cannot be written or read",
     "make room in OFFHOOK_DATA_DIR or mend the disk, then start it again: it makes the store anew from the changelog and nothing is lost",
 )
-EXITS: Final = (TOLD, FAILED, SETTINGS, BROKERS, STATE, DISK)
+MODELS: Final = Exit(
+    6,
+    "a model that the log puts in force is not in the topic models",
+    "publish it again under its id (`offhook models publish`), from the file or the backup it came from; a restart alone changes nothing",
+)
+EXITS: Final = (TOLD, FAILED, SETTINGS, BROKERS, STATE, DISK, MODELS)
 
 
 def lines() -> list[str]:

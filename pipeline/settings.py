@@ -79,6 +79,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ssl_key_password: Annotated[Secret | None, Meta(description="password of the client key, if it has one")] = None
     pseudonym_key_file: Annotated[str, Meta(description="file of the keys that make pseudonyms of phone numbers: guard it")] = ""
     pseudonym_key: Annotated[Secret | None, Meta(description="the keys themselves; better the file")] = None
+    model_key_file: Annotated[
+        str, Meta(description="file of the key that signs learned models, for the stage learn alone: guard it (`offhook models keygen`)")
+    ] = ""
+    model_public_key_file: Annotated[str, Meta(description="file of the public key that learned models are checked with")] = ""
     policy_file: Annotated[str, Meta(description="TOML file that overrides the policy; empty: the policy in the code")] = ""
     dead_letters: Annotated[
         Literal["reference", "sealed", "plain"],
@@ -208,6 +212,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         if self.dead_letters != "sealed":
             return None
         return key_bytes(self._text_of("dead_letters_public_key_file"), variable_of("dead_letters_public_key_file"))
+
+    def model_key(self) -> bytes:
+        """Return the 32 bytes of the key that signs models. Raises SettingsError when there is none."""
+        if not self.model_key_file:
+            raise SettingsError(f"{variable_of('model_key_file')}: name the file that holds the key which signs models")
+        return key_bytes(self._text_of("model_key_file"), variable_of("model_key_file"))
+
+    def model_public_key(self) -> bytes:
+        """Return the 32 bytes of the public key that models are checked with. Raises SettingsError when there is none."""
+        if not self.model_public_key_file:
+            raise SettingsError(f"{variable_of('model_public_key_file')}: name the file that holds the public key of the models")
+        return key_bytes(self._text_of("model_public_key_file"), variable_of("model_public_key_file"))
 
     def _text_of(self, field: str) -> str:
         path = Path(getattr(self, field))

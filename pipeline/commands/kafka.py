@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pipeline.live.topics_admin import TopicReport
 
 STAGES = ("ingest", "route", "detect")
-OPTIONAL = ("audit",)
+OPTIONAL = ("learn", "audit")
 
 
 def _ended_before_it_began(*_: object) -> NoReturn:
@@ -42,6 +42,7 @@ def worker(stages: str, with_parent: bool) -> None:
     ingest  raw topics -> events, lines, beats (the only one that needs the pseudonym key)
     route   lines -> events of the accounts
     detect  events -> alerts, decisions, holds
+    learn   examples -> models: learns from verdicts, in a process of its own; needs OFFHOOK_MODEL_KEY_FILE (optional)
     audit   folds a share of the accounts again and says where live differs (optional)
 
     Configured by OFFHOOK_* (`offhook settings` lists them). In production one process per stage; several stages in one command are as many

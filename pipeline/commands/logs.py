@@ -10,6 +10,8 @@ from pipeline.commands.load import FILE, FOLDER, BadInput, fail, instant, load_p
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from pipeline.core.policy import Policy
+    from pipeline.replay.models import Dump
     from pipeline.wire.log import LogRecord
 
 FEEDS = ("logins", "otp-dispatches", "telephony", "otp-entries", "phone-links", "account-changes", "dispositions")
@@ -104,10 +106,15 @@ def simulate(seed: int, accounts: int, hours: float, out: Path, history_days: in
 @click.option("--since", metavar="TIME", help="With --kafka: from this arrival on (RFC 3339).")
 @click.option("--until", metavar="TIME", help="With --kafka: up to this arrival (RFC 3339), or to the end.")
 @click.option("--events", is_flag=True, help="With --kafka: read the recorded `events` topic, not the raw topics.")
+@click.option(
+    "--models", "models_file", type=FILE, help="A dump of the topic `models`: the snapshots that a recorded `events` topic activates."
+)
+@click.option("--model-key", type=FILE, help="Public key to check them with; without it OFFHOOK_MODEL_PUBLIC_KEY_FILE is read.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress and no table, only the summary.")
 def replay(logs: tuple[Path, ...], out: Path, policy_file: Path | None, key_file: Path | None, demo_key: bool, truth: Path | None,
            without: tuple[str, ...], strict: bool, drain: bool, dead_letters: str, public_key: Path | None, prefix: str,
-           kafka: str | None, since: str | None, until: str | None, events: bool, quiet: bool) -> None:  # fmt: skip
+           kafka: str | None, since: str | None, until: str | None, events: bool, models_file: Path | None, model_key: Path | None,
+           quiet: bool) -> None:  # fmt: skip
     """Ask what would have been said about a log.
 
     LOG is a dump in the form of `kcat -C -J` (.jsonl, .jsonl.gz, .jsonl.zst): raw topics, or a recorded `events` topic. Several are merged
@@ -127,9 +134,16 @@ def replay(logs: tuple[Path, ...], out: Path, policy_file: Path | None, key_file
         raise click.UsageError("--dead-letters sealed and --public-key FILE belong together")
     if demo_key and key_file:
         raise click.UsageError("--demo-key or --pseudonyms, not both")
+    policy = load_policy(policy_file)
+    if models_file or (kafka and events and (model_key or load_settings().model_public_key_file)):
+        snapshots = merge_logs([models_file]) if models_file else kafka_models(str(kafka), prefix)
+        models = load_models(snapshots, policy, model_key)
+    else:
+        models = None
     request = Request(
         out=out,
-        policy=load_policy(policy_file),
+        models=models,
+        policy=policy,
         pseudonyms=load_pseudonyms(key_file, demo_key),
         dead_letters=DeadLetters(dead_letters, key_bytes(public_key.read_text(), str(public_key)) if public_key else None),  # type: ignore[arg-type]
         truth=truth,
@@ -144,8 +158,33 @@ def replay(logs: tuple[Path, ...], out: Path, policy_file: Path | None, key_file
         run_replay(records, request, console(), console(stderr=True))
     except (BadRecord, InvalidLog, MixedLog) as e:
         raise BadInput(str(e)) from None
+    except LookupError as e:
+        raise BadInput(f"{e.args[0]}; name a dump of the topic `models` with --models") from None
     except (DeadLetterFlood, ValueError, OSError) as e:
         fail(e)
+
+
+def load_models(snapshots: "Iterator[LogRecord]", policy: "Policy", key_file: Path | None) -> "Dump":
+    """The snapshots of a dump of `models`, checked with the public key of a file or of the environment."""
+    from nacl.signing import VerifyKey
+
+    from pipeline.replay.models import Dump
+    from pipeline.settings import key_bytes
+
+    try:
+        key = key_bytes(key_file.read_text(), str(key_file)) if key_file else load_settings().model_public_key()
+        return Dump(policy, VerifyKey(key), snapshots)
+    except ValueError as e:
+        raise BadInput(str(e)) from None
+
+
+def kafka_models(bootstrap: str, prefix: str) -> "Iterator[LogRecord]":
+    """All that stands in the topic `models` of a Kafka."""
+    import msgspec
+
+    from pipeline.replay.kafka_source import read_kafka
+
+    return read_kafka(msgspec.structs.replace(load_settings(), brokers=bootstrap).connection(), 0, None, ("models",), prefix)
 
 
 def kafka_records(bootstrap: str, since: str | None, until: str | None, prefix: str, events: bool) -> "Iterator[LogRecord]":

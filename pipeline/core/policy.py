@@ -80,6 +80,8 @@ class Learning(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     negatives: Share = 0.02  # the share of them that is, each weighing 1/share; the others teach what these do
     trust: Annotated[float, Meta(gt=0.0, le=1.0)] = 0.5  # in such a label: nobody has looked, and frauds are found after weeks too
     control: Share = 0.02  # the share of alerts marked ``control`` on the decision
+    snapshot_examples: Count = 500  # a snapshot of what was learned after so many examples: some hundred frauds change a weight visibly
+    snapshot_hours: Count = 24  # or after so long, in log time: a new one each morning
 
     def __post_init__(self) -> None:
         if self.negatives and self.trust / self.negatives > MOST_WEIGHT:

@@ -5,8 +5,9 @@ from collections.abc import Callable, Sequence
 
 from faust.types.tuples import TP
 
+from pipeline.core.champion import named_by
 from pipeline.core.errors import InvalidEvent
-from pipeline.core.events import FEEDS, AnyEvent, Keyless
+from pipeline.core.events import FEEDS, Activation, AnyEvent, Keyless
 from pipeline.core.outcome import Finding, Late, Outcome
 from pipeline.core.partition import Partition
 from pipeline.core.store import Encoded
@@ -15,6 +16,7 @@ from pipeline.live.batch import Batch, Record
 from pipeline.live.bug import Bug, decoded, guarded
 from pipeline.live.effects import Effects
 from pipeline.live.folding import SET_ASIDE, FoldingStage, Held
+from pipeline.live.models import LiveShelf
 from pipeline.live.outbox import Outbox
 from pipeline.live.stage import Reader
 from pipeline.wire.codec import OutcomeEncoder, OutRecord, decode_event
@@ -28,6 +30,7 @@ class DetectStage(FoldingStage[Partition]):
     changelog = "detect-state"
     outputs = ("alerts", "decisions", "holds", "examples", "dead-letters")
     _encode = staticmethod(OutcomeEncoder("live").encode)
+    models: LiveShelf | None = None  # where the models are that the log activates
 
     async def start(self, outbox: Outbox, reader: Reader) -> None:
         """As every folding stage; nothing has been folded yet."""
@@ -48,7 +51,20 @@ class DetectStage(FoldingStage[Partition]):
 
     def new_fold(self, encoded: Callable[[], Encoded]) -> Partition:
         """An empty partition."""
-        return Partition(self._policy, self._cached, encoded)
+        return Partition(self._policy, self._cached, encoded, self.models)
+
+    async def _handle(self, held: Held[Partition], batch: Batch) -> None:
+        """As every folding stage, once the models that the batch is folded with are here."""
+        if self.models is not None:
+            wanted = set() if held.fold.equipped else set(named_by(held.fold.activation))
+            for record in batch.records:
+                if record.key is None and record.value is not None and b'"activation"' in record.value:
+                    wanted |= _named_in(record.value)
+            if wanted:
+                await self.models.load(wanted)
+            if not held.fold.equipped:
+                held.fold.equip()
+        await super()._handle(held, batch)
 
     async def tick(self) -> None:
         """As every folding stage; and tell how far the clock lies back, and which feeds it lacks."""
@@ -57,6 +73,13 @@ class DetectStage(FoldingStage[Partition]):
         metrics.CLOCK_AGE.set(max([time.time() - fold.now / 1000 for fold in folds], default=0.0))
         for feed in FEEDS:
             metrics.FEED_MISSING.labels(feed).set(any(feed in fold.missing for fold in folds))
+        metrics.MODEL_IN_FORCE.clear()
+        for held in self._held.values():
+            detector = held.fold.detector
+            if held.fold.equipped:
+                metrics.MODEL_IN_FORCE.labels(detector.model.id, "champion").inc()
+                for shadow in detector.challengers:
+                    metrics.MODEL_IN_FORCE.labels(shadow.id, "challenger").inc()
 
     def fold(self, held: Held[Partition], batch: Batch, record: Record, effects: Effects) -> None:
         """Fold one record of ``events``. An event that came too late becomes a dead letter."""
@@ -103,3 +126,12 @@ class DetectStage(FoldingStage[Partition]):
                 held.fold.undo(outcome.account_id)
         failed = {bug.entity for bug in bugs}
         return [(outcome, out) for outcome, out in said if outcome.account_id not in failed] if failed else said, bugs
+
+
+def _named_in(value: bytes) -> set[str]:
+    """The models that a record activates; none where it is no activation after all, which the fold will say."""
+    try:
+        event = decode_event(value)
+    except InvalidEvent:
+        return set()
+    return set(named_by(event)) if isinstance(event, Activation) else set()

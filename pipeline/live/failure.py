@@ -5,10 +5,11 @@ from typing import Final
 from aiokafka.errors import KafkaConnectionError, UnknownTopicOrPartitionError
 
 from pipeline.core.errors import UnsupportedState
-from pipeline.exits import BROKERS, DISK, FAILED, SETTINGS, STATE, Exit
+from pipeline.exits import BROKERS, DISK, FAILED, MODELS, SETTINGS, STATE, Exit
 from pipeline.live.audit_topics import NotThere
 from pipeline.live.disk_store import DiskFailed
 from pipeline.live.limits import SendFailed
+from pipeline.live.models import ModelMissing
 from pipeline.live.preflight import NotFit
 from pipeline.live.state import StateAhead, StateMissing
 from pipeline.reach import Unreachable
@@ -19,6 +20,7 @@ _CAUSES: Final[tuple[tuple[tuple[type[BaseException], ...], Exit], ...]] = (
     ((NotFit, NotThere, SendFailed, Unreachable, KafkaConnectionError, UnknownTopicOrPartitionError), BROKERS),
     ((UnsupportedState, StateAhead, StateMissing), STATE),
     ((DiskFailed,), DISK),
+    ((ModelMissing,), MODELS),
 )
 
 

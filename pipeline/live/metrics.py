@@ -113,6 +113,32 @@ FEED_MISSING = _declare(
     Gauge, "offhook_feed_missing", "1 while alerts are made without a feed: it is behind, silent, suspended or absent", "none", ["feed"]
 )
 OVERFULL = _declare(Counter, "offhook_overfull_lines", "Events on a phone with too many accounts, which no account was told of", "events")
+LEARNED = _declare(Counter, "offhook_learned_examples", "Examples learned, by label and who gave it", "examples", ["label", "source"])
+LEARN_LOSS = _declare(
+    Gauge,
+    "offhook_learn_log_loss",
+    "Mean weighted log loss over about the last 500 examples: of what detect had said of them, and of the learner before it learned them",
+    "nats",
+    ["role"],
+)
+MODELS_PUBLISHED = _declare(Counter, "offhook_models_published", "Snapshots of the learner written to the topic models", "snapshots")
+MODELS_REFUSED = _declare(
+    Counter,
+    "offhook_models_refused",
+    "Snapshots that are not used: tampered with, unknown, newer, too large...",
+    "snapshots",
+    ["stage", "reason"],
+)
+MODEL_IN_FORCE = _declare(
+    Gauge, "offhook_model_in_force", "Partitions in which a model scores, as champion or in its shadow", "partitions", ["model_id", "role"]
+)
+DRIFTS = _declare(
+    Counter,
+    "offhook_drifts",
+    "Changes found in the examples: of the score, the alert rate, features, or what is missing",
+    "changes",
+    ["what"],
+)
 LOOP_LAG = _declare(Histogram, "offhook_loop_lag_seconds", "How late the event loop wakes a sleeper", "seconds", (), _SHORT)
 
 PARTITIONS = _declare(

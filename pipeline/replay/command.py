@@ -9,6 +9,7 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from pipeline.core.champion import Shelf
 from pipeline.core.events import Feed, Ms
 from pipeline.core.policy import Policy
 from pipeline.replay.cases import read_cases
@@ -38,6 +39,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     prefix: str = ""
     expected: int | None = None
     quiet: bool = False
+    models: Shelf | None = None
     stories: bool = True
 
 
@@ -74,6 +76,7 @@ def run_replay(records: Iterable[LogRecord], request: Request, console: Console,
         prefix=request.prefix,
         strict=request.strict,
         drain=request.drain,
+        models=request.models,
     )
     began = perf_counter()
     with _watching(progress, request.expected) as watch:

@@ -5,8 +5,9 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
+from pipeline.core.champion import Shelf
 from pipeline.core.errors import InvalidEvent
-from pipeline.core.events import Beat
+from pipeline.core.events import Keyless
 from pipeline.core.outcome import Late
 from pipeline.core.partition import Partition
 from pipeline.core.policy import Policy
@@ -15,7 +16,7 @@ from pipeline.wire.codec import OutcomeEncoder, decode_event, decode_line_event,
 from tests.broker.harness import Deployment, Kept
 from tests.broker.verifier_state import CLOCK, states_of
 
-OUTPUTS = ("alerts", "decisions", "holds")
+OUTPUTS = ("alerts", "decisions", "holds", "examples")
 SAME = ("stage", "level", "probability", "incident_id", "finding_uid")  # of the last decision on a challenge, however it was carried
 Written = tuple[bytes | None, bytes | None, tuple[tuple[str, bytes], ...]]  # key, value, headers
 Place = tuple[int, int]  # partition and offset of an input
@@ -30,19 +31,19 @@ class Refolded(NamedTuple):
     partitions: dict[int, Partition]
 
 
-def refold(events: Iterable[Kept], refused: Collection[Place] = (), policy: Policy | None = None) -> Refolded:
+def refold(events: Iterable[Kept], refused: Collection[Place] = (), policy: Policy | None = None, models: Shelf | None = None) -> Refolded:
     """Fold recorded events, given partition by partition and in offset order; those ``refused`` are left out, beats never."""
     encode = OutcomeEncoder("live").encode
     policy = policy or Policy()
     said = Refolded({topic: [] for topic in OUTPUTS}, {topic: [] for topic in OUTPUTS}, set(), {})
     for event in events:
         at = (event.partition, event.offset)
-        partition = said.partitions.setdefault(event.partition, Partition(policy))
+        partition = said.partitions.setdefault(event.partition, Partition(policy, models=models))
         try:
             decoded = decode_event(event.value or b"")
         except InvalidEvent:
             continue  # whether it is in a dead letter is the verifier's question
-        if at in refused and not isinstance(decoded, Beat):
+        if at in refused and not isinstance(decoded, Keyless):
             continue
         for outcome in partition.fold(event.offset, decoded):
             out = encode(outcome)
@@ -110,7 +111,7 @@ def assert_outputs(deployment: Deployment, expected: Refolded, zombies: bool = F
 
     ``zombies``: a stale owner may have written a hold last that had stood before; it then must be one that did stand.
     """
-    for topic in ("alerts", "decisions"):
+    for topic in ("alerts", "decisions", "examples"):
         found = written(deployment.read(topic))
         assert [r for r in expected.records[topic] if r not in set(found)] == [], f"{topic} that were not written"
         assert [r for r in found if r not in set(expected.records[topic])] == [], f"{topic} that should not have been written"

@@ -26,7 +26,12 @@ from pipeline.wire.topics import TOPICS
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 150  # for what takes seconds on a machine of one's own; nothing waits for the whole of it unless it fails
 KEY = "d1=" + "5a" * 32
-INPUT = {"ingest": [t for t, spec in TOPICS.items() if spec.direction == "in"], "route": ["lines"], "detect": ["events"]}
+INPUT = {
+    "ingest": [t for t, spec in TOPICS.items() if spec.direction == "in"],
+    "route": ["lines"],
+    "detect": ["events"],
+    "learn": ["examples"],
+}
 
 
 class Kept(NamedTuple):
@@ -77,8 +82,14 @@ class Deployment:
                 config["cleanup.policy"] = spec.cleanup
                 if spec.name.endswith("-state"):
                     config |= {"cleanup.policy": "compact", "segment.ms": "2000", "min.cleanable.dirty.ratio": "0.01"}
-                new.append(NewTopic(self.prefix + spec.name, self.partitions, 1, topic_configs=config))
+                if spec.max_bytes is not None:
+                    config["max.message.bytes"] = str(spec.max_bytes)
+                new.append(NewTopic(self.prefix + spec.name, self.partitions_of(spec.name), 1, topic_configs=config))
             await admin.create_topics(new)
+
+    def partitions_of(self, topic: str) -> int:
+        """How many partitions a topic has."""
+        return 1 if TOPICS[topic].partitions == 1 else self.partitions
 
     def load(self, records: Iterable[LogRecord]) -> int:
         """Append the raw records of a log to their topics, with their times of arrival; returns how many."""
@@ -175,7 +186,7 @@ class Deployment:
         async with _Admin(self.bootstrap) as admin, _Reader(self.bootstrap) as reader:
             for stage in stages:
                 topics = [t for t in INPUT[stage] if stage != "ingest" or t in self.feeds]
-                places = [TopicPartition(self.prefix + t, p) for t in topics for p in range(self.partitions)]
+                places = [TopicPartition(self.prefix + t, p) for t in topics for p in range(self.partitions_of(t))]
                 ends = await reader.end_offsets(places)
                 while True:
                     committed = await _answered(lambda s=stage: admin.list_consumer_group_offsets(group(self.settings, s)))  # type: ignore[misc]
@@ -196,7 +207,7 @@ class Deployment:
 
     async def _read(self, topic: str) -> list[Kept]:
         async with _Reader(self.bootstrap) as reader:
-            places = [TopicPartition(self.prefix + topic, p) for p in range(self.partitions)]
+            places = [TopicPartition(self.prefix + topic, p) for p in range(self.partitions_of(topic))]
             reader.assign(places)
             ends = await reader.end_offsets(places)
             await reader.seek_to_beginning(*places)

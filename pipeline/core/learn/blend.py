@@ -73,6 +73,7 @@ class Blend:
         self.stack = Logistic(INPUTS, state.stack)
         self.unusual = Unusual(state.unusual)
         self.fraud_seen, self.all_seen = state.prior.fraud, state.prior.all
+        self.said = 0.0  # log-odds of the last example, before it was learned
 
     @classmethod
     def fresh(cls, schema: Schema, settings: BlendSettings = BlendSettings(), seed: int = 0) -> "Blend":  # noqa: B008  # frozen
@@ -95,6 +96,7 @@ class Blend:
             ANOMALY: self.unusual.standard(score),
             KNOWN: known(features),
         }
+        self.said = self.stack.log_odds(inputs)
         self.stack.learn(inputs, label, weight)
         self.linear.logistic.learn(scaled, label, weight)
         self.forest.learn_row(row, label, weight)

@@ -1,0 +1,302 @@
+"""Which model scores, and which should? The commands about models: keys, making, publishing, comparing, promoting, rolling back."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from pipeline.commands.load import (
+    FILE,
+    NEW_FILE,
+    BadInput,
+    fail,
+    labelled_options,
+    load_labelled,
+    load_policy,
+    load_pseudonyms,
+    load_settings,
+    telling,
+    write_key,
+)
+
+if TYPE_CHECKING:
+    from nacl.signing import VerifyKey
+
+    from pipeline.core.events import Activation
+    from pipeline.core.model import Scoring
+    from pipeline.core.outcome import Example
+    from pipeline.core.policy import Policy
+    from pipeline.live.model_log import Shelved
+    from pipeline.settings import Settings
+
+
+@click.group()
+def models() -> None:
+    """Models that learn: make, publish, compare, promote, roll back."""
+
+
+@models.command("keygen")
+@click.argument("file", type=NEW_FILE)
+def keygen(file: Path) -> None:
+    """Write a new signing key into FILE, readable by you alone, and its public key into FILE.pub.
+
+    Whoever holds FILE can make models that detect believes: only learn needs it. Detect needs FILE.pub.
+    """
+    from nacl.signing import SigningKey
+
+    key = SigningKey.generate()
+    write_key(file, bytes(key).hex() + "\n")
+    write_key(file.with_name(file.name + ".pub"), bytes(key.verify_key).hex() + "\n", mode=0o644)
+    click.echo(
+        f"wrote {file} (OFFHOOK_MODEL_KEY_FILE of learn) and {file}.pub (OFFHOOK_MODEL_PUBLIC_KEY_FILE of detect and of these commands)"
+    )
+
+
+@models.command("list")
+def list_models() -> None:
+    """List the snapshots in the topic `models` and the activations, the newest last."""
+    from pipeline.core.learn.shelf import checked
+    from pipeline.core.learn.snapshot import SnapshotRefused
+
+    settings = load_settings()
+    key, shelved = _key(settings), _shelved(settings)
+    for model_id, data in shelved.snapshots.items():
+        try:
+            content = checked(model_id, data, key).content
+        except SnapshotRefused as e:
+            click.echo(f"{model_id}  refused: {e}")
+        else:
+            click.echo(f"{model_id}  {content.examples} examples, through {content.through}, {len(data):,} bytes; {content.made or '-'}")
+    for activation in shelved.activations:
+        click.echo(said_of(activation))
+    if not shelved.activations:
+        click.echo("no activation: the model that the policy weighs is in force")
+
+
+@models.command("publish")
+@click.argument("file", type=FILE)
+def publish(file: Path) -> None:
+    """Write the snapshot in FILE to the topic `models`, if it is signed with the key that detect trusts. It does not take force yet."""
+    from pipeline.core.learn.snapshot import SnapshotRefused, read_snapshot
+    from pipeline.live.limits import SendFailed
+    from pipeline.live.model_log import publish as write
+
+    settings = load_settings()
+    data = file.read_bytes()
+    try:
+        model_id = read_snapshot(data, _key(settings)).id
+        write(settings, model_id, data)
+    except SnapshotRefused as e:
+        raise BadInput(f"{file} is refused: {e}") from None
+    except (OSError, SendFailed) as e:
+        fail(e)
+    click.echo(f"{model_id} is in {settings.topic('models')}; `offhook models promote {model_id}` puts it in force")
+
+
+@models.command("promote")
+@click.argument("model_id", metavar="ID")
+@click.option("--challenger", "challengers", multiple=True, metavar="ID", help="A model that scores in its shadow. Repeatable.")
+@click.option(
+    "--alert", type=click.FloatRange(0, 1, min_open=True, max_open=True), help="Alert from this probability on, instead of the policy's."
+)
+@click.option(
+    "--watch", type=click.FloatRange(0, 1, min_open=True, max_open=True), help="Watch from this probability on (default: in proportion)."
+)
+@click.option("--why", required=True, metavar="TEXT", help="The evidence, such as what `models compare` said.")
+@click.option("--by", required=True, metavar="NAME", help="Whose decision it is.")
+def promote(model_id: str, challengers: tuple[str, ...], alert: float | None, watch: float | None, why: str, by: str) -> None:
+    """Put the model ID in force: it scores from this place in the log on. `m_hand1` is the model that the policy weighs.
+
+    Checks that the snapshots are in the topic `models` and may be used, then writes an activation to every partition of `events`.
+    """
+    if alert is not None and watch is not None and watch >= alert:
+        raise click.UsageError("--watch must be below --alert")
+    settings = load_settings()
+    _activate(settings, _shelved(settings), model_id, challengers, alert, watch, why, by)
+
+
+@models.command("rollback")
+@click.option("--to", "to", metavar="ACTIVATION", help="Back to this activation (see `models list`); default: the one before the last.")
+@click.option("--why", required=True, metavar="TEXT", help="What is wrong with the model in force.")
+@click.option("--by", required=True, metavar="NAME", help="Whose decision it is.")
+def rollback(to: str | None, why: str, by: str) -> None:
+    """Put back in force what was before. Itself an activation: the log keeps both. Without an earlier one, the policy's own model."""
+    from pipeline.core.model import HAND
+
+    settings = load_settings()
+    shelved = _shelved(settings)
+    if not shelved.activations:
+        raise click.ClickException("there is no activation to take back: the model that the policy weighs is in force")
+    earlier = [a for a in shelved.activations[:-1] if to is None or a.activation_id == to]
+    if to is not None and not earlier:
+        raise BadInput(f"{to}: no activation before the last one has this id; `offhook models list` names them")
+    last, back = shelved.activations[-1], earlier[-1] if earlier else None
+    reason = f"takes back {last.activation_id}: {why}"
+    if back is None:
+        _activate(settings, shelved, HAND, (), None, None, reason, by)
+    else:
+        _activate(settings, shelved, back.champion, back.challengers, back.alert, back.watch, reason, by)
+
+
+@models.command("compare")
+@click.argument("ids", metavar="ID|FILE...", nargs=-1)
+@click.option("--log", "logs", multiple=True, type=FILE, help="A dump of the topic `examples`; without one, the topic itself. Repeatable.")
+@click.option("--policy", "policy_file", type=FILE, help="TOML file that overrides the policy.")
+@click.option("--alert", type=click.FloatRange(0, 1, min_open=True, max_open=True), help="Threshold to compare at (default: the policy's).")
+@click.option(
+    "--rate", default=2e-4, show_default=True, type=click.FloatRange(0, 1), help="False alarms per benign code to compare at, too."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def compare(
+    ids: tuple[str, ...], logs: tuple[Path, ...], policy_file: Path | None, alert: float | None, rate: float, as_json: bool
+) -> None:
+    """Compare models on recorded verdicts: IDs in the topic `models`, or FILES of snapshots, beside the policy's and what was decided.
+
+    A model that has learned these very verdicts flatters itself: compare on later ones.
+    """
+    import msgspec
+
+    from pipeline.core.model import HAND, Model
+    from pipeline.replay.compare import compare as run
+    from pipeline.replay.compare import table
+
+    settings, policy = load_settings(), load_policy(policy_file)
+    found: dict[str, Scoring] = {HAND: Model(policy)}
+    wanted = [i for i in ids if i != HAND]
+    on_topic = [i for i in wanted if not Path(i).is_file()]
+    shelved = _shelved(settings) if on_topic else None
+    for name in wanted:
+        model = _model(name, settings, policy, shelved)
+        found[model.id] = model
+    try:
+        compared = run(_examples(logs, settings), found, policy, alert or policy.thresholds.alert, rate)
+    except (ValueError, OSError) as e:
+        fail(e)
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(compared), indent=2).decode())
+        return
+    for line in table(compared, rate):
+        click.echo(line)
+
+
+def _model(name: str, settings: "Settings", policy: "Policy", shelved: "Shelved | None") -> "Scoring":
+    from pipeline.core.learn.scoring import LearnedModel
+    from pipeline.core.learn.shelf import checked
+    from pipeline.core.learn.snapshot import SnapshotRefused, read_snapshot
+
+    try:
+        if shelved is not None and name in shelved.snapshots:
+            return LearnedModel(checked(name, shelved.snapshots[name], _key(settings)), policy)
+        if Path(name).is_file():
+            return LearnedModel(read_snapshot(Path(name).read_bytes(), _key(settings)), policy)
+    except SnapshotRefused as e:
+        raise BadInput(f"{name} is refused: {e}") from None
+    raise BadInput(f"{name}: neither in the topic models nor a file; `offhook models list` names what is there")
+
+
+def _examples(logs: tuple[Path, ...], settings: "Settings") -> "list[Example]":
+    from pipeline.core.errors import InvalidEvent
+    from pipeline.replay.kafka_source import read_kafka
+    from pipeline.wire.codec import decode_example
+    from pipeline.wire.log import InvalidLog, merge_logs
+
+    records = merge_logs(logs) if logs else read_kafka(settings.connection(), 0, None, ("examples",), settings.prefix)
+    try:
+        return [decode_example(record.value) for record in records if record.value is not None]
+    except (InvalidEvent, InvalidLog) as e:
+        raise BadInput(str(e)) from None
+
+
+@models.command("make")
+@labelled_options
+@click.option("--key", "signing_key", required=True, type=FILE, help="Key that signs it (`offhook models keygen`).")
+@click.option(
+    "--prior", default=1e-4, show_default=True, type=click.FloatRange(0, 0.5, min_open=True), help="Attacks per code where it goes to."
+)
+@click.option("--leave-out", "left_out", multiple=True, metavar="STORY", help="Stories not to learn from, such as V6. Repeatable.")
+@click.option("--out", default=Path("out/model.json"), show_default=True, type=NEW_FILE, help="The snapshot to write.")
+def make(logs: tuple[Path, ...], truths: tuple[Path, ...], policies: tuple[Path, ...], key_file: Path | None, demo_key: bool,
+         signing_key: Path, prior: float, left_out: tuple[str, ...], out: Path) -> None:  # fmt: skip
+    """Make a model to start from, out of labelled logs: a signed snapshot, calibrated to the prior, that learn goes on from."""
+    from nacl.signing import SigningKey
+
+    from pipeline.core.learn.snapshot import SnapshotRefused, read_snapshot
+    from pipeline.replay.make import make as run
+    from pipeline.settings import key_bytes
+    from pipeline.wire.log import InvalidLog
+
+    data = load_labelled(logs, truths, policies)
+    try:
+        key = SigningKey(key_bytes(signing_key.read_text(), str(signing_key)))
+        with telling() as watch:
+            made = run(data, load_pseudonyms(key_file, demo_key), prior=prior, left_out=left_out, watch=watch)
+        raw = made.student.write(key, made.said)
+    except InvalidLog as e:
+        raise BadInput(str(e)) from None
+    except (ValueError, OSError, SnapshotRefused) as e:
+        fail(e)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_bytes(raw)
+    click.echo(f"{read_snapshot(raw, key.verify_key).id}  {made.said}\nfile          {out} ({len(raw):,} bytes)")
+
+
+def said_of(activation: "Activation") -> str:
+    """One activation in a line."""
+    from datetime import UTC, datetime
+
+    when = datetime.fromtimestamp(activation.arrived_at / 1000, UTC).isoformat(timespec="seconds")
+    shadow = f", in its shadow {', '.join(activation.challengers)}" if activation.challengers else ""
+    alert = f", alerts from {activation.alert:g}" if activation.alert is not None else ""
+    return f"{activation.activation_id}  {when}  {activation.champion}{shadow}{alert}; by {activation.by or '-'}: {activation.why or '-'}"
+
+
+def _key(settings: "Settings") -> "VerifyKey":
+    from nacl.signing import VerifyKey
+
+    try:
+        return VerifyKey(settings.model_public_key())
+    except ValueError as e:
+        raise BadInput(str(e)) from None
+
+
+def _shelved(settings: "Settings") -> "Shelved":
+    from pipeline.live.model_log import read
+
+    try:
+        return read(settings)
+    except OSError as e:
+        fail(e)
+
+
+def _activate(
+    settings: "Settings",
+    shelved: "Shelved",
+    champion: str,
+    challengers: tuple[str, ...],
+    alert: float | None,
+    watch: float | None,
+    why: str,
+    by: str,
+) -> None:
+    import time
+
+    from pipeline.core.champion import named_by
+    from pipeline.core.episode import named
+    from pipeline.core.events import Activation
+    from pipeline.live.limits import SendFailed
+    from pipeline.live.model_log import activate
+
+    now = int(time.time() * 1000)
+    activation = Activation(
+        activation_id=named("a_", champion, *challengers, str(now)), arrived_at=now, champion=champion, challengers=challengers,
+        alert=alert, watch=watch, why=why, by=by,
+    )  # fmt: skip
+    for model_id in named_by(activation):
+        if model_id not in shelved.snapshots:
+            raise BadInput(f"{model_id} is not in the topic models; `offhook models publish` writes a snapshot there")
+        _model(model_id, settings, settings.policy(), shelved)
+    try:
+        partitions = activate(settings, activation)
+    except (OSError, SendFailed) as e:
+        fail(e)
+    click.echo(f"{said_of(activation)}\nwritten to {partitions} partitions of {settings.topic('events')}")
