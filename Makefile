@@ -90,6 +90,14 @@ fit: setup ## Fit the weights and the threshold of deploy/fitted.toml on simulat
 	@$(BIN)/offhook fit --demo-key --rate 1.5e-4 --leave-out V6 --leave-out V9 --leave-out V11 --out deploy/fitted.toml \
 		$(foreach folder,$(FIT),--log $(folder)/log.jsonl --truth $(folder)/truth.jsonl --policy $(folder)/policy.toml)
 
+MODEL := $(addprefix out/model/,501 502 503 504)
+.PHONY: model
+model: setup ## Make a model to start from, out/model.json, on simulated seeds that no figure uses, signed with a key of its own
+	@for folder in $(MODEL); do $(BIN)/offhook simulate --seed $${folder##*/} --accounts 3000 --hours 48 --prior 0.04 --out $$folder || exit 1; done
+	@test -f out/model/key || $(BIN)/offhook models keygen out/model/key
+	@$(BIN)/offhook models make --demo-key --key out/model/key --out out/model.json \
+		$(foreach folder,$(MODEL),--log $(folder)/log.jsonl --truth $(folder)/truth.jsonl --policy $(folder)/policy.toml)
+
 .PHONY: live
 live: setup kafka ## Local Kafka, topics, workers and a simulated stream at real pace; prints alerts as they arrive (Ctrl-C ends it)
 	@$(BIN)/python deploy/live_demo.py

@@ -213,17 +213,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             return None
         return key_bytes(self._text_of("dead_letters_public_key_file"), variable_of("dead_letters_public_key_file"))
 
-    def model_key(self) -> bytes:
-        """Return the 32 bytes of the key that signs models. Raises SettingsError when there is none."""
-        if not self.model_key_file:
-            raise SettingsError(f"{variable_of('model_key_file')}: name the file that holds the key which signs models")
-        return key_bytes(self._text_of("model_key_file"), variable_of("model_key_file"))
+    def model_key(self, field: Literal["model_key_file", "model_public_key_file"] = "model_key_file") -> bytes:
+        """Return the 32 bytes of the key that signs models, or of the public one. Raises SettingsError when there is none."""
+        if not getattr(self, field):
+            raise SettingsError(f"{variable_of(field)}: name the file that holds the key of the models (`offhook models keygen`)")
+        return key_bytes(self._text_of(field), variable_of(field))
 
     def model_public_key(self) -> bytes:
         """Return the 32 bytes of the public key that models are checked with. Raises SettingsError when there is none."""
-        if not self.model_public_key_file:
-            raise SettingsError(f"{variable_of('model_public_key_file')}: name the file that holds the public key of the models")
-        return key_bytes(self._text_of("model_public_key_file"), variable_of("model_public_key_file"))
+        return self.model_key("model_public_key_file")
 
     def _text_of(self, field: str) -> str:
         path = Path(getattr(self, field))

@@ -16,7 +16,7 @@ import faust
 from faust.types.auth import AuthProtocol
 from mode import Service
 from mode.supervisors import CrashingSupervisor
-from nacl.signing import SigningKey, VerifyKey
+from nacl.signing import SigningKey
 
 from pipeline.core.events import FEEDS, Feed
 from pipeline.exits import FAILED, TOLD
@@ -33,7 +33,7 @@ from pipeline.live.health import Health, Listener
 from pipeline.live.ingest import IngestStage
 from pipeline.live.learn import LearnStage
 from pipeline.live.mismatch import build_of
-from pipeline.live.models import LiveShelf
+from pipeline.live.models import shelf_of
 from pipeline.live.outbox import Outbox
 from pipeline.live.preflight import require_topics
 from pipeline.live.route import RouteStage
@@ -129,13 +129,8 @@ def make_stage(settings: Settings, name: str, feeds: dict[Feed, int], health: He
     if name == "learn":
         return LearnStage(policy, SigningKey(settings.model_key()), settings.prefix, open_changelog, letters, health)
     detect = DetectStage(policy, cached, settings.prefix, open_changelog, letters, health, place, settings.start_without_state)
-    detect.models = LiveShelf(policy, models_key(settings), settings.topic("models"), open_changelog)
+    detect.models = shelf_of(settings, name)
     return detect
-
-
-def models_key(settings: Settings) -> VerifyKey | None:
-    """The key that models are checked with; None where none is set, and then no learned model can take force."""
-    return VerifyKey(settings.model_public_key()) if settings.model_public_key_file else None
 
 
 class _Doors(Service):  # type: ignore[misc]  # mode carries no types that mypy could follow

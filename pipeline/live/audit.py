@@ -6,17 +6,19 @@ worker off the hot path. Both read without a group and commit nothing.
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 import msgspec
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
+from pipeline.core.champion import named_by
 from pipeline.core.events import Ms
 from pipeline.core.policy import Policy
 from pipeline.live.audit_topics import Log, open_log
 from pipeline.live.changelog import CLOCK, Image, decode_key
 from pipeline.live.mismatch import OUTPUTS, Build, Mismatch, Share, account_in, build_in, build_of
+from pipeline.live.models import LiveShelf, Written, named_in, shelf_of
 from pipeline.live.parity import Parity
 from pipeline.reach import reach, refused
 from pipeline.settings import Settings
@@ -48,6 +50,15 @@ class Report(msgspec.Struct, frozen=True):
     skipped: dict[str, int]
     checked: dict[str, int]
     mismatches: tuple[Mismatch, ...]
+
+
+async def equip(models: LiveShelf | None, parity: Parity, records: Iterable[Written] = ()) -> None:
+    """Have the models there that the second fold of these records needs. Raises ModelMissing."""
+    wanted = named_in(records) | (set() if parity.fold.equipped else set(named_by(parity.fold.activation)))
+    if wanted and models is not None:
+        await models.load(wanted)
+    if not parity.fold.equipped:
+        parity.fold.equip()
 
 
 async def take_outputs(kafka: Log, parities: Sequence[Parity], counts_from: dict[tuple[str, int], int], foreign: "Foreign") -> None:
@@ -124,11 +135,11 @@ def audit_once(settings: Settings, share: float, progress: Progress = lambda wha
 
 
 async def _audit_once(settings: Settings, share: float, progress: Progress) -> Report:
-    policy = settings.policy()
+    policy, models = settings.policy(), shelf_of(settings)
     sampled, foreign = Share(share), Foreign(build_of(policy))
     async with open_log(settings) as kafka:
         events = await kafka.bounds("events")
-        parities = [Parity(policy, p, sampled, cut=first > 0) for p, (first, _) in sorted(events.items())]
+        parities = [Parity(policy, p, sampled, first > 0, models) for p, (first, _) in sorted(events.items())]
         kafka.seek("events", {p: first for p, (first, _) in events.items()})
         begin = {p: 0 if one is None else one[1] for p, one in (await kafka.since("events", 0)).items()}
 
@@ -155,6 +166,7 @@ async def _audit_once(settings: Settings, share: float, progress: Progress) -> R
         count = 0
         async for records in kafka.to_the_end("events"):
             parity = parities[records[0].partition]
+            await equip(models, parity, records)
             for record in records:
                 parity.event(record.offset, record.timestamp, record.key, record.value)
             progress("events", count := count + len(records))
@@ -177,8 +189,8 @@ async def _audit_once(settings: Settings, share: float, progress: Progress) -> R
 class Audit:
     """The comparison that goes with the traffic: ``begin``, then ``round`` after round."""
 
-    def __init__(self, policy: Policy, share: float, kafka: Log) -> None:
-        self._policy = policy
+    def __init__(self, policy: Policy, share: float, kafka: Log, models: LiveShelf | None = None) -> None:
+        self._policy, self._models = policy, models
         self._sampled = Share(share)
         self._kafka = kafka
         self._foreign = Foreign(build_of(policy))
@@ -188,7 +200,7 @@ class Audit:
     async def begin(self) -> None:
         """Take live's state of now as the beginning. Raises UnsupportedState for state of a newer version."""
         kafka = self._kafka
-        self.parities = [Parity(self._policy, p, self._sampled) for p in range(kafka.partitions["events"])]
+        self.parities = [Parity(self._policy, p, self._sampled, models=self._models) for p in range(kafka.partitions["events"])]
         snapshots = [_Snapshot(self._sampled) for _ in self.parities]
         kafka.seek("detect-state", {p: first for p, (first, _) in (await kafka.bounds("detect-state")).items()})
         async for records in kafka.to_the_end("detect-state"):
@@ -198,6 +210,7 @@ class Audit:
         events = await kafka.bounds("events")
         for parity, snapshot in zip(self.parities, snapshots, strict=True):
             parity.begin_with(snapshot.image)
+            await equip(self._models, parity)
             for key, value in snapshot.after:
                 parity.changelog(key, value)
             kafka.seek("events", {parity.number: max(parity.folded + 1, events[parity.number][0])})
@@ -219,6 +232,7 @@ class Audit:
             raise OtherBuild(self._foreign.build)
         async for records in kafka.to_the_end("events"):
             parity = self.parities[records[0].partition]
+            await equip(self._models, parity, records)
             for record in records:
                 parity.event(record.offset, record.timestamp, record.key, record.value)
         return [one for parity in self.parities for one in parity.judge()]

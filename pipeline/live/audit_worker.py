@@ -17,6 +17,7 @@ from pipeline.live.audit import Audit, OtherBuild
 from pipeline.live.audit_topics import Log, open_log
 from pipeline.live.health import Health, Listener
 from pipeline.live.mismatch import Mismatch
+from pipeline.live.models import shelf_of
 from pipeline.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -61,7 +62,7 @@ class AuditWorker:
         source = self._settings.topic("events")
         for tp in kafka.places("events"):
             self._health.assigned(STAGE, source, tp.partition)
-        audit = Audit(self._policy, self._settings.audit_share, kafka)
+        audit = Audit(self._policy, self._settings.audit_share, kafka, shelf_of(self._settings, STAGE))
         await audit.begin()
         for tp in kafka.places("events"):
             self._health.restored(STAGE, source, tp.partition)

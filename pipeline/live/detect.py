@@ -7,7 +7,7 @@ from faust.types.tuples import TP
 
 from pipeline.core.champion import named_by
 from pipeline.core.errors import InvalidEvent
-from pipeline.core.events import FEEDS, Activation, AnyEvent, Keyless
+from pipeline.core.events import FEEDS, AnyEvent, Keyless
 from pipeline.core.outcome import Finding, Late, Outcome
 from pipeline.core.partition import Partition
 from pipeline.core.store import Encoded
@@ -16,7 +16,7 @@ from pipeline.live.batch import Batch, Record
 from pipeline.live.bug import Bug, decoded, guarded
 from pipeline.live.effects import Effects
 from pipeline.live.folding import SET_ASIDE, FoldingStage, Held
-from pipeline.live.models import LiveShelf
+from pipeline.live.models import LiveShelf, named_in
 from pipeline.live.outbox import Outbox
 from pipeline.live.stage import Reader
 from pipeline.wire.codec import OutcomeEncoder, OutRecord, decode_event
@@ -57,9 +57,7 @@ class DetectStage(FoldingStage[Partition]):
         """As every folding stage, once the models that the batch is folded with are here."""
         if self.models is not None:
             wanted = set() if held.fold.equipped else set(named_by(held.fold.activation))
-            for record in batch.records:
-                if record.key is None and record.value is not None and b'"activation"' in record.value:
-                    wanted |= _named_in(record.value)
+            wanted |= named_in(batch.records)
             if wanted:
                 await self.models.load(wanted)
             if not held.fold.equipped:
@@ -126,12 +124,3 @@ class DetectStage(FoldingStage[Partition]):
                 held.fold.undo(outcome.account_id)
         failed = {bug.entity for bug in bugs}
         return [(outcome, out) for outcome, out in said if outcome.account_id not in failed] if failed else said, bugs
-
-
-def _named_in(value: bytes) -> set[str]:
-    """The models that a record activates; none where it is no activation after all, which the fold will say."""
-    try:
-        event = decode_event(value)
-    except InvalidEvent:
-        return set()
-    return set(named_by(event)) if isinstance(event, Activation) else set()

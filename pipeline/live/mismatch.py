@@ -10,9 +10,11 @@ from typing import Final, Literal
 import msgspec
 
 from pipeline.core.beats import QUIET_FEEDS
+from pipeline.core.champion import is_by_hand
 from pipeline.core.detector import VERSION
 from pipeline.core.errors import UnsupportedState
 from pipeline.core.events import Ms
+from pipeline.core.model import HAND
 from pipeline.core.partition import Partition
 from pipeline.core.policy import Policy
 from pipeline.core.timeline import STATE_VERSION, Head, decode
@@ -87,12 +89,16 @@ def build_of(policy: Policy) -> Build:
 
 
 def build_in(decision: bytes) -> Build | None:
-    """Read by what a record of ``decisions`` was made; None for one that cannot be read, which is then compared like any other."""
+    """Read by what a record of ``decisions`` was made; None for one that cannot be read, which is then compared like any other.
+
+    A learned model is no build: the log says when it takes force, and any build that reads the log scores with it.
+    """
     try:
         said = decode_said(decision)
     except msgspec.DecodeError:
         return None
-    return Build(said.policy_id or "", said.model_id or "", said.version or "")
+    model_id = said.model_id or ""
+    return Build(said.policy_id or "", model_id if not model_id or is_by_hand(model_id) else HAND, said.version or "")
 
 
 class Share:

@@ -8,21 +8,49 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterable
-from typing import Final
+from functools import partial
+from typing import Final, Protocol
 
 from nacl.signing import VerifyKey
 
+from pipeline.core.champion import named_by
+from pipeline.core.errors import InvalidEvent
+from pipeline.core.events import Activation
 from pipeline.core.learn.shelf import SnapshotShelf
 from pipeline.core.learn.snapshot import SnapshotRefused
 from pipeline.core.model import Scoring
 from pipeline.core.policy import Policy
 from pipeline.live import metrics
+from pipeline.live.changelog import ChangelogReader
 from pipeline.live.state import OpenChangelog
+from pipeline.settings import Settings
+from pipeline.wire.codec import decode_event
 
 log = logging.getLogger(__name__)
 TOPIC: Final = "models"
 PATIENCE_S: Final = 30.0
 LOOK_AGAIN_S: Final = 0.5
+
+
+class Written(Protocol):
+    """What is asked of a record of ``events`` here."""
+
+    key: bytes | None
+    value: bytes | None
+
+
+def named_in(records: Iterable[Written]) -> set[str]:
+    """The models that records of ``events`` activate. Looks at the few without a key alone, since it stands in the way of all."""
+    found: set[str] = set()
+    for record in records:
+        if record.key is None and record.value is not None and b'"activation"' in record.value:
+            try:
+                event = decode_event(record.value)
+            except InvalidEvent:  # the fold will say so
+                continue
+            if isinstance(event, Activation):
+                found.update(named_by(event))
+    return found
 
 
 class ModelMissing(Exception):
@@ -89,3 +117,9 @@ class LiveShelf:
             error,
             extra={"action": "find out who wrote it; publish the true one again and promote it, or `offhook models rollback`"},
         )
+
+
+def shelf_of(settings: Settings, stage: str = "audit") -> LiveShelf:
+    """The shelf of a process; without a public key in the settings it is empty, and no learned model can take force."""
+    key = VerifyKey(settings.model_public_key()) if settings.model_public_key_file else None
+    return LiveShelf(settings.policy(), key, settings.topic(TOPIC), partial(ChangelogReader, settings.connection()), stage)

@@ -10,6 +10,7 @@ from typing import Final
 
 import msgspec
 
+from pipeline.core.champion import Shelf
 from pipeline.core.errors import InvalidEvent
 from pipeline.core.events import Keyless, Ms
 from pipeline.core.outcome import Outcome
@@ -41,17 +42,16 @@ KNOWN: Final = 200_000  # outputs that were found right and are remembered, sinc
 class Parity:
     """One partition of ``events``: the second fold of the sampled accounts, and what live has written of them."""
 
-    def __init__(self, policy: Policy, number: int, sampled: Share, cut: bool = False) -> None:
-        """``cut``: the log begins later than its first record, so accounts may be older than it."""
+    def __init__(self, policy: Policy, number: int, sampled: Share, cut: bool = False, models: Shelf | None = None) -> None:
+        """``cut``: the log begins later than its first record, so accounts may be older than it. ``models``: those that it activates."""
         self.number = number
         self.durable = -1  # live's clock: all outputs and all state of events up to here are written
         self.folded = -1  # up to here the second fold has come
         self.checked: Counter[What] = Counter()
         self.skipped: dict[str, Skip] = {}
-        self._policy = policy
-        self._sampled = sampled
+        self._policy, self._sampled = policy, sampled
         self._cut = cut
-        self._fold = Partition(policy)
+        self.fold = Partition(policy, models=models)
         self._encode = OutcomeEncoder("live").encode
         self._image = Image()  # of sampled accounts: in place of the state its digest, behind the offset it speaks of
         self._states: dict[str, list[tuple[int, bytes]]] = {}  # of the second fold: (offset, digest), the last durable one and later
@@ -86,9 +86,9 @@ class Parity:
         """Begin with what live had as of its clock, as a new owner would. What is ahead of the clock is left out."""
         clock = image.kept.get(CLOCK)
         if clock is not None:
-            self._fold.restore_clock(clock.state)
+            self.fold.restore_clock(clock.state)
             self.durable = self.folded = clock.offset
-            self._told_until = self._fold.now
+            self._told_until = self.fold.now
         for entity, kept in image.kept.items():
             account, aside = account_in(entity)
             if entity == CLOCK:
@@ -98,7 +98,7 @@ class Parity:
             elif kept.offset > self.durable:
                 self.skipped[account] = "in_flight"
             else:
-                self._fold.restore(account, kept.state)
+                self.fold.restore(account, kept.state)
                 self._states[account] = [shorten(kept.state)]
                 self._image.kept[account] = kept._replace(state=packed(kept.state))
         self._image.top = image.top
@@ -180,15 +180,15 @@ class Parity:
         if account and not self._concerns(account, offset, arrived):
             return
         try:
-            self._take(self._fold.fold(offset, event), offset, arrived)
+            self._take(self.fold.fold(offset, event), offset, arrived)
         except Exception:  # live sets the account aside too, and says so
             if not account:
                 raise
             self._skip(account, "bug")
-        for tripped, _ in self._fold.tripped:
+        for tripped, _ in self.fold.tripped:
             self._skip(tripped, "bug")
-        self._fold.tripped = []
-        for entity, state in self._fold.changes().items():
+        self.fold.tripped = []
+        for entity, state in self.fold.changes().items():
             states = self._states.setdefault(entity, [])
             if len(states) == 1 and offset <= self.durable:
                 states.clear()
@@ -205,7 +205,7 @@ class Parity:
         if account not in self._states:
             if arrived < self._build_since:
                 self._skip(account, "other_build")
-            elif self._cut and (arrived < self._cut_until or not knows_feeds(self._policy, self._clock, self._fold.missing)):
+            elif self._cut and (arrived < self._cut_until or not knows_feeds(self._policy, self._clock, self.fold.missing)):
                 self._doubtful.add(account)
         return account not in self.skipped
 

@@ -171,7 +171,9 @@ class Replay:
         except InvalidEvent as e:
             self._refuse("events", record, e)
             return
-        partition = self._partitions.get(record.partition) or self._partition(record.partition)
+        partition = self._partitions.get(record.partition)
+        if partition is None:  # one that is empty still knows the time and the model in force
+            partition = self._partition(record.partition)
         self._events += 1
         outcomes = partition.fold(record.offset, event)
         if partition.tripped:

@@ -29,7 +29,7 @@ from tests.broker.harness import Deployment
 
 pytestmark = pytest.mark.broker
 KEY = SigningKey(b"\x11" * 32)
-EVERY = 8  # examples between two snapshots
+EVERY = 5  # examples between two snapshots
 POLICY = f"[learning]\nsnapshot_examples = {EVERY}\nnegatives = 0.0\ncontrol = 1.0\n"
 
 
@@ -79,7 +79,7 @@ def test_verdicts_teach_a_model_that_is_promoted_scores_and_is_taken_back(
 ) -> None:
     live = deploy(partitions=2, **files)
     policy = policy_from(tomllib.loads(POLICY))
-    first, second, third = recorded[: len(recorded) // 2], recorded[len(recorded) // 2 : -800], recorded[-800:]
+    first, second, third = recorded[:-1000], recorded[-1000:-150], recorded[-150:]
     live.append("events", first)
     detect, learn = live.start("detect"), live.start("learn")
     live.settled(("detect",))

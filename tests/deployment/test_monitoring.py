@@ -228,6 +228,7 @@ def test_dashboard_reads_from_protection_down_to_the_machines() -> None:
         "What could not be read",
         "Feeds",
         "Machines and state",
+        "Models that learn",
     ]
     tops = [p["gridPos"]["y"] for p in PANELS]
     assert tops == sorted(tops), "panels stand in the order in which they are read"
