@@ -2,7 +2,7 @@
 
 The flow, in ten lines:
 
-    raw topics (logins, otp-dispatches, otp-entries, telephony, phone-links, account-changes, dispositions)
+    raw topics (logins, otp-dispatches, otp-entries, telephony, phone-links, account-changes, dispositions, snoozes)
       -> wire.ingest    validate, pseudonymise, key by account or by phone line; what cannot be read becomes a dead letter
       -> events, lines  the canonical logs
       -> core.route     phone line -> accounts (calls, messages and line changes reach the accounts they concern)

@@ -61,7 +61,9 @@ class Expect(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     ``first_alert``: the stage of its first finding; ``within_s``: that finding's time at most this long after the entry;
     ``hold``: written and ended, or none; ``findings``: how many records, the close included; ``says``: words on the last open finding;
-    ``because``: words of the close; ``features``: values on the last decision, null for one that must be absent.
+    ``suppressed``: by what its last open finding is (a scope, or flood), ``heard`` when it is not, ``never`` when none ever was;
+    ``benign_if``: facts of the last open finding; ``because``: words of the close;
+    ``features``: values on the last decision, null for one that must be absent.
     """
 
     level: Level
@@ -79,6 +81,8 @@ class Expect(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     incident: str | None = None  # the challenge whose incident it shares
     feeds_missing: tuple[str, ...] | None = None
     linked_accounts: int | None = None
+    suppressed: str | None = None
+    benign_if: tuple[str, ...] | None = None
     features: dict[str, float | int | bool | str | None] = {}
 
 
@@ -293,7 +297,7 @@ def run(log: Iterable[LogRecord], ingest_at: Callable[[Ms], Ingest], policy: Pol
             next_beat = now + BEAT_MS
         arrivals[record.topic] = now  # type: ignore[index]  # the topics are the feeds
         try:
-            read = ingest_at(record.ts).read(record.topic, record.value, record.ts)
+            read = ingest_at(record.ts).read(record.topic, record.value, record.ts, record.key)
         except InvalidEvent as e:
             ran.refused[e.reason] += 1
             continue

@@ -11,6 +11,7 @@ from jsonschema import Draft202012Validator
 from ocsf_json_schema import OcsfJsonSchemaEmbedded, get_ocsf_schema  # type: ignore[import-untyped]
 
 from pipeline.core.errors import InvalidEvent
+from pipeline.core.events import EVIDENCE_FEEDS
 from pipeline.core.policy import Policy
 from pipeline.replay.run import Replay
 from pipeline.simulate.run import simulate
@@ -72,7 +73,7 @@ def test_ingest_takes_what_the_schemas_allow_and_nothing_else(run: Path, check: 
             assert faults(check[word], json.loads(record.value)) == []
             for topic, _, event in addressed:
                 assert faults(check["event" if topic == "events" else "line_event"], json.loads(encode_event(event))) == []
-    assert {name for name, spec in TOPICS.items() if spec.direction == "in"} == set(read)
+    assert set(EVIDENCE_FEEDS) == set(read)
 
 
 def test_every_line_on_disk_is_an_envelope(run: Path, check: dict[str, Draft202012Validator]) -> None:

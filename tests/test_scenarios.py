@@ -68,6 +68,7 @@ def _check_words(story: Story, told: list[Finding], otp_id: str, expect: Expect)
         assert spoken[-1].feeds_missing == expect.feeds_missing
     if expect.linked_accounts is not None:
         assert spoken[-1].linked_accounts == expect.linked_accounts
+    _check_suppressed(spoken, expect)
     if expect.part_of is not None:
         pages = findings([f for _, f in played(story.name).said], expect.part_of)
         assert spoken[-1].part_of == pages[0].uid
@@ -81,6 +82,19 @@ def _check_words(story: Story, told: list[Finding], otp_id: str, expect: Expect)
         assert told[-1].activity != "close", told[-1].close_reason
     if expect.verdict_id is not None:
         assert told[-1].verdict_id == expect.verdict_id
+
+
+def _check_suppressed(spoken: list[Finding], expect: Expect) -> None:
+    if expect.suppressed == "never":
+        assert not any(f.suppressed for f in spoken)
+    elif expect.suppressed == "heard":
+        assert spoken[-1].suppressed is None
+    elif expect.suppressed is not None:
+        by = spoken[-1].suppressed
+        assert by is not None, "it is heard"
+        assert expect.suppressed in ([s.scope for s in by.snoozes] or [by.cause])
+    if expect.benign_if is not None:
+        assert tuple(fact for e in spoken[-1].benign_if for fact in e.facts) == expect.benign_if
 
 
 def _check_hold(said: list[Outcome], otp_id: str, expect: Expect) -> None:

@@ -40,6 +40,7 @@ RAW: dict[str, Feed] = {
     "phone_link": "phone-links",
     "account_change": "account-changes",
     "disposition": "dispositions",
+    "snooze": "snoozes",
 }
 UNIONS = ("event", "line_event")  # their stories stand with their members
 # What the reader refuses and JSON Schema cannot: story -> why.

@@ -82,6 +82,7 @@ LEFT_OUT = {
     "other_build": "folded in part under another policy, model or version",
     "bug": "our own code fails on one of their events; see the dead letters with reason bug",
     "in_flight": "being written at that moment",
+    "flood": "silenced in a flood of findings, which a sample cannot know of",
 }
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pipeline.replay.models import Dump
     from pipeline.wire.log import LogRecord
 
-FEEDS = ("logins", "otp-dispatches", "telephony", "otp-entries", "phone-links", "account-changes", "dispositions")
+FEEDS = ("logins", "otp-dispatches", "telephony", "otp-entries", "phone-links", "account-changes", "dispositions", "snoozes")
 
 
 @click.command()

@@ -9,11 +9,11 @@ from collections.abc import Iterable
 
 import msgspec
 
-from pipeline.core.events import FEEDS, LINE_FEEDS, LINES, Activation, Beat, Feed, Mark, Ms
+from pipeline.core.events import EVIDENCE_FEEDS, LINE_FEEDS, LINES, Activation, Beat, Feed, Mark, Ms
 from pipeline.core.policy import Policy
 
 BEAT_MS = 1000  # one beat a second of arrival time (architecture.md)
-QUIET_FEEDS: frozenset[str] = frozenset(("phone-links", "account-changes", "dispositions"))  # silence is normal in these
+QUIET_FEEDS: frozenset[str] = frozenset(("phone-links", "account-changes", "dispositions", "snoozes"))  # silence is normal in these
 _VIA_ROUTE: frozenset[str] = frozenset(("telephony", "phone-links"))  # reach an account through ``lines`` only
 _STEP_MS = 10_000  # what one beat counts for at most while waiting: time may leap, after an outage or at the end of a log
 
@@ -225,7 +225,7 @@ class Clock:
         silent = state.now - self._silent
         self.missing = tuple(
             feed
-            for feed in FEEDS
+            for feed in EVIDENCE_FEEDS
             if state.partitions
             and (feed not in unheard or feed in late or not last.get(feed) or (last[feed] < silent and feed not in QUIET_FEEDS))
         )

@@ -12,6 +12,7 @@ from operator import attrgetter
 import msgspec
 
 from pipeline.core import alert, kept
+from pipeline.core.breaker import Breaker
 from pipeline.core.decision import Assessment, assess, decision, evidence
 from pipeline.core.episode import Challenge, build, challenge_of, incident_id
 from pipeline.core.events import (
@@ -24,6 +25,7 @@ from pipeline.core.events import (
     Ms,
     OtpDispatched,
     OtpEntered,
+    Snoozed,
 )
 from pipeline.core.lesson import lesson
 from pipeline.core.model import Model, Scoring
@@ -31,7 +33,8 @@ from pipeline.core.outcome import HoldEnded, Late, Outcome
 from pipeline.core.policy import Policy, Thresholds
 from pipeline.core.profile import DAY_MS, Profile, copied, seal, teach, with_line_change, with_link
 from pipeline.core.relevance import matters
-from pipeline.core.tell import Voice, disposed, finding_of, hold_of, names
+from pipeline.core.snooze import with_snooze
+from pipeline.core.tell import Voice, disposed, finding_of, hand_over, hold_of, names
 from pipeline.core.timeline import RecentEvent, Settled, Timeline, Track, inserted, plain
 
 VERSION = installed_version("offhook")
@@ -44,7 +47,8 @@ class Detector:
 
     Set from the beats: ``missing`` names the feeds that are absent now, and all that arrived up to ``read_to`` (ms) has been folded;
     None before the first beat: an arrival is then taken to mean that nothing before it is to come. ``observe`` is told of every
-    assessment with its account, whether or not anything is said; it must not change anything.
+    assessment with its account, whether or not anything is said; it must not change anything. ``breaker`` is the partition's, and knows
+    the record that is folded.
     """
 
     def __init__(self, policy: Policy, model: Scoring | None = None) -> None:
@@ -54,6 +58,7 @@ class Detector:
         self.thresholds: Thresholds = policy.thresholds
         self.missing: tuple[str, ...] = ()
         self.read_to: Ms | None = None
+        self.breaker = Breaker(policy.flood)
         self.observe: Callable[[str, Assessment], None] | None = None
         self._lateness = 1000 * policy.bounds.lateness_s
         self._slack = 1000 * policy.bounds.slack_s
@@ -81,6 +86,8 @@ class Detector:
                 t.profile = with_link(t.profile, event)
             case Disposed():
                 self._dispose(t, event, out)
+            case Snoozed():
+                self._snooze(t, event, out)
             case _:
                 self._take(t, event, out)
         self._schedule(t)
@@ -176,6 +183,7 @@ class Detector:
 
     def _reassess(self, t: Timeline, track: Track, now: Ms, out: list[Outcome], keep: bool = False, final: bool = False) -> None:
         """Assess a challenge and say what is new. ``keep``: a decision whatever the level; ``final``: one if it differs from the last."""
+        track = next(x for x in t.tracks if x.otp_id == track.otp_id)  # another one's finding may have handed over to it
         a = self._assess(t, track.otp_id, now)
         if a is None:
             return
@@ -199,7 +207,8 @@ class Detector:
                 if to_learn_from:
                     session = a.episode.challenge.session_id
                     t.kept, t.teach_at = kept.remembered(t.kept, made, a.features, session, track.start, self.policy)
-            finding = finding_of(t, new, a, incident, events, time, Voice(self.policy, self.model.id, VERSION, self.missing))
+            voice = Voice(self.policy, self.model, VERSION, self.missing, self.breaker)
+            finding = finding_of(t, new, a, incident, events, time, voice)
             if finding is not None:
                 out.append(finding)
                 new = replace(new, finding=finding, open=finding.activity != "close")
@@ -207,6 +216,8 @@ class Detector:
         if hold is not None:
             out.append(hold)
         t.tracks = tuple(new if x.otp_id == new.otp_id else x for x in t.tracks)
+        if new.finding is not track.finding:
+            out += hand_over(t, track.finding, new.finding)
 
     def _dispose(self, t: Timeline, event: Disposed, out: list[Outcome]) -> None:
         """A disposition may close findings; it never creates one. A later one of the same challenge replaces the earlier."""
@@ -238,6 +249,16 @@ class Detector:
                     x = replace(x, hold_until=None)  # noqa: PLW2901
             tracks.append(x)
         t.tracks = tuple(tracks)
+
+    def _snooze(self, t: Timeline, event: Snoozed, out: list[Outcome]) -> None:
+        """A snooze silences findings, or lets them be heard again; it never creates or closes one, and changes no assessment."""
+        snoozes = with_snooze(t.snoozes, event, self.policy.snoozes)
+        if snoozes is t.snoozes:
+            return
+        t.snoozes = snoozes
+        for track in t.tracks:
+            if track.open:
+                self._reassess(t, track, t.now, out)
 
     # --- time
 
@@ -323,6 +344,8 @@ def _copy(t: Timeline) -> Timeline:
         t.disposals,
         t.kept,
         t.teach_at,
+        t.snoozes,
+        t.raised,
     )
 
 

@@ -5,14 +5,16 @@ Numbers and sender names are keyed pseudonyms; ``peer`` and ``sender`` are tuple
 the other end is not known, two tokens of the same number while keys rotate.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import msgspec
 from msgspec import Meta
 
 Ms = int
-Feed = Literal["logins", "otp-dispatches", "telephony", "otp-entries", "phone-links", "account-changes", "dispositions"]
-FEEDS: tuple[Feed, ...] = ("logins", "otp-dispatches", "telephony", "otp-entries", "phone-links", "account-changes", "dispositions")
+EvidenceFeed = Literal["logins", "otp-dispatches", "telephony", "otp-entries", "phone-links", "account-changes", "dispositions"]
+Feed = Literal[EvidenceFeed, "snoozes"]
+FEEDS: tuple[Feed, ...] = get_args(Feed)
+EVIDENCE_FEEDS: tuple[Feed, ...] = get_args(EvidenceFeed)  # the others say what to do about findings: without them nothing is missing
 LINE_FEEDS: frozenset[Feed] = frozenset(("otp-dispatches", "telephony", "phone-links"))  # their records travel through ``lines``
 LINES = "lines"  # stands beside the feeds in beats: what of them has been routed to the accounts
 ESSENTIAL_FEEDS: frozenset[Feed] = frozenset(("logins", "otp-dispatches", "otp-entries"))
@@ -159,6 +161,19 @@ class Disposed(Event, frozen=True, kw_only=True, tag="disposed", omit_defaults=T
     finding_uid: str | None = None
 
 
+class Snoozed(Event, frozen=True, kw_only=True, tag="snoozed", omit_defaults=True):
+    """Somebody wants to hear no more of a known cause, or to hear of it again. Never late; the last word on a scope counts.
+
+    ``scope``: the id of a rule, the name of a reason, ``model`` for whatever the score says, or the id of one model.
+    """
+
+    scope: str
+    status: Literal["in_force", "ended"]
+    expires_at: Ms | None = None
+    reason: str = ""
+    who: str | None = None
+
+
 class Mark(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """How far one partition of a feed has been read: all that arrived up to ``read_to``; its last record arrived at ``last``."""
 
@@ -198,7 +213,17 @@ class Activation(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", ta
 
 
 AccountEvent = (
-    LoggedIn | OtpDispatched | CallChanged | LineAsked | MessageSeen | LineChanged | LineLinked | OtpEntered | AccountChanged | Disposed
+    LoggedIn
+    | OtpDispatched
+    | CallChanged
+    | LineAsked
+    | MessageSeen
+    | LineChanged
+    | LineLinked
+    | OtpEntered
+    | AccountChanged
+    | Disposed
+    | Snoozed
 )
 TelephonyEvent = CallChanged | LineAsked | MessageSeen | LineChanged
 

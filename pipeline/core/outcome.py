@@ -74,6 +74,33 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     control: bool = False
 
 
+class Snooze(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A snooze in force: what it is about, until when (ms), why, and who said so."""
+
+    scope: str
+    until: Ms
+    reason: str
+    who: str | None
+
+
+class Suppression(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Why a finding does not page and places no hold: the snoozes without which it would stand, or a flood of findings."""
+
+    cause: Literal["snooze", "flood"]
+    snoozes: tuple[Snooze, ...] = ()
+
+
+class Exoneration(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Facts that can be asked for and, had they been so, would have left the finding below the threshold.
+
+    ``facts``: their names; ``text``: as an analyst would ask; ``probability``: what would then have been left.
+    """
+
+    facts: tuple[str, ...]
+    text: str
+    probability: float
+
+
 class Finding(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What an alert reports; one challenge, one uid. Instants in ms. ``None`` in a flag means that no feed tells."""
 
@@ -120,6 +147,8 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     model_id: str
     version: str
     expires_at: Ms | None  # until when the code is valid
+    suppressed: Suppression | None = None
+    benign_if: tuple[Exoneration, ...] = ()
 
 
 class Hold(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -10,6 +10,7 @@ import msgspec
 
 from pipeline.core import timeline as timeline_module
 from pipeline.core.beats import Clock, ClockState
+from pipeline.core.breaker import Breaker
 from pipeline.core.champion import NoModels, NotEquipped, Shelf, found, put_in_force
 from pipeline.core.detector import Detector, new_timeline
 from pipeline.core.errors import UnsupportedState
@@ -51,11 +52,14 @@ class Partition:
             return []
         self._offset = offset
         self._before = {}
+        breaker = self.detector.breaker
+        breaker.offset = offset
         if type(event) is Beat:
             return self._beat(offset, event)
         if type(event) is Activation:
             return self._activate(offset, event)
         assert not isinstance(event, Beat | Activation)
+        breaker.at = self._clock.state.heard_at or event.arrived_at
         account = event.account_id
         timeline = self._accounts.get(account)
         if timeline is None:
@@ -92,6 +96,7 @@ class Partition:
         now = self.detector.read_to = self._clock.advance(beat)
         self._clock.state.offset = offset
         self.detector.missing = self._clock.missing
+        self.detector.breaker.at = self._clock.state.heard_at
         outcomes: list[Outcome] = []
         heap = self._heap
         ahead: list[tuple[Ms, str]] = []  # accounts that were durable beyond this record before a crash
@@ -118,6 +123,8 @@ class Partition:
     def _put(self, offset: int, deadline_before: Ms | None, timeline: Timeline) -> None:
         timeline.offset = offset
         self._accounts.put(timeline.account_id, timeline)
+        if timeline.raised:
+            self.detector.breaker.note(timeline.account_id, timeline.raised)
         if timeline.deadline is not None and timeline.deadline != deadline_before:
             heappush(self._heap, (timeline.deadline, timeline.account_id))
 
@@ -126,6 +133,7 @@ class Partition:
         if account_id not in self._before:
             return
         before = self._before.pop(account_id)
+        self.detector.breaker.note(account_id, before.raised if before is not None else ())
         if before is None:
             self._accounts.remove(account_id)
         else:
@@ -144,11 +152,13 @@ class Partition:
         """Take an account's state back. Raises UnsupportedState for a version newer than this code."""
         head = timeline_module.read_head(state)
         self._accounts.restore(account_id, state)
+        self.detector.breaker.note(account_id, timeline_module.raised_in(state))
         if head.deadline is not None:
             heappush(self._heap, (head.deadline, account_id))
 
     def forget(self, account_id: str) -> None:
         """Forget an account: its state was taken away."""
+        self.detector.breaker.note(account_id, ())
         self._accounts.remove(account_id)
 
     def encoded(self, account_id: str) -> bytes | None:
@@ -184,6 +194,11 @@ class Partition:
         """The feeds that are absent now."""
         return self._clock.missing
 
+    @property
+    def flooded(self) -> bool:
+        """Whether the detector's own alerts are a flood now, so that only the most probable are heard."""
+        return self.detector.breaker.is_open
+
     def timeline(self, account_id: str) -> Timeline | None:
         """What is kept of an account."""
         return self._accounts.get(account_id)
@@ -207,4 +222,5 @@ class Partition:
         self._clock = Clock(self._policy)
         self.detector.read_to, self.detector.missing = None, ()
         self.equip()
+        self.detector.breaker = Breaker(self._policy.flood)
         self._settled = self._offset = -1

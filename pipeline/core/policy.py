@@ -88,6 +88,30 @@ class Learning(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(f"learning.trust / learning.negatives must not exceed {MOST_WEIGHT:g}")
 
 
+class Snoozes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How long and how many findings somebody may ask not to hear of: a snooze blinds, so each one ends."""
+
+    days: Count = 90  # a snooze of a rule or a reason ends after this at the latest: a confirmed cause does not last for ever
+    model_days: Count = 14  # and one of a whole model, which blinds the account
+    kept: Count = 32  # records kept per account; the oldest by occurrence go
+
+
+class Budget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the people who read alerts can take."""
+
+    alerts_per_day: Count | None = (
+        None  # alerts that page; `offhook budget` proposes the threshold that meets it, nothing changes by itself
+    )
+
+
+class Flood(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """When the detector's own alerts are a flood, in one partition of events."""
+
+    findings: Count = 300  # new findings that page within the window before it is one: 100 times a large bank's budget
+    window_s: Seconds = 3600  # sliding, in the time of the log
+    per_account: Annotated[int, Meta(ge=1, le=8)] = 3  # so many of one account count: no single account makes a flood
+
+
 class Privacy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How addresses and devices are kept (contract.md): as they are, as a keyed pseudonym, or not at all."""
 
@@ -104,6 +128,9 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True)
     thresholds: Thresholds = Thresholds()
     learning: Learning = Learning()
     privacy: Privacy = Privacy()
+    snoozes: Snoozes = Snoozes()
+    budget: Budget = Budget()
+    flood: Flood = Flood()
     weights: dict[str, Annotated[float, Meta(ge=-20.0, le=20.0)]] = {}  # overrides of core.model.WEIGHTS, by name
     rules_off: frozenset[str] = frozenset()  # ids of rules that do not count
     test_accounts: frozenset[str] = frozenset()  # the institution's own test accounts: assessed, never alerted (domain.md B16)

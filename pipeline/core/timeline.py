@@ -11,6 +11,7 @@ from bisect import bisect_left
 import msgspec
 import zstandard
 
+from pipeline.core.breaker import Raised
 from pipeline.core.errors import UnsupportedState
 from pipeline.core.events import (
     AccountChanged,
@@ -24,6 +25,7 @@ from pipeline.core.events import (
 )
 from pipeline.core.outcome import Finding, Level
 from pipeline.core.profile import Profile
+from pipeline.core.snooze import Kept
 from pipeline.core.state_words import WORDS
 from pipeline.core.versions import read_versioned
 
@@ -87,6 +89,8 @@ class Timeline(msgspec.Struct, array_like=True, gc=False):
     disposals: tuple[tuple[Ms, str], ...] = ()  # the last dispositions taken in, so that a redelivery says nothing again
     kept: bytes = b""  # the features of the last decisions, packed by ``kept``; written down beside the rest, not in it
     teach_at: Ms | None = None  # when one of them is due to be taught without a label
+    snoozes: tuple[Kept, ...] = ()  # sorted by (occurred_at, event_id, scope)
+    raised: tuple[Raised, ...] = ()  # the last new findings that would page, for the flood of the partition
 
 
 class Head(msgspec.Struct, array_like=True, gc=False):
@@ -107,10 +111,23 @@ class _Packed(msgspec.Struct, array_like=True, gc=False):
     kept: bytes = b""
 
 
+class _PackedRaised(msgspec.Struct, array_like=True, gc=False):
+    """The same for an account that has raised findings, which a restore reads without unpacking. Read by older code as _Packed."""
+
+    version: int
+    offset: int
+    deadline: Ms | None
+    body: bytes
+    kept: bytes
+    raised: tuple[Raised, ...]
+
+
+_SIX = 0x96  # how MessagePack begins an array of six
 _encoder = msgspec.msgpack.Encoder()
 plain = _encoder.encode
 _decode = msgspec.msgpack.Decoder(Timeline).decode
 _decode_packed = msgspec.msgpack.Decoder(_Packed).decode
+_decode_raised = msgspec.msgpack.Decoder(_PackedRaised).decode
 _decode_head = msgspec.msgpack.Decoder(Head).decode
 _words = zstandard.ZstdCompressionDict(WORDS, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
 _words.precompute_compress(level=_LEVEL)
@@ -124,13 +141,27 @@ def encode(timeline: Timeline) -> bytes:
     kept, timeline.kept = timeline.kept, b""  # it is packed already: packing it again costs more than all else here
     _encoder.encode_into(timeline, buffer)
     timeline.kept = kept
-    _encoder.encode_into(_Packed(STATE_VERSION, timeline.offset, timeline.deadline, _compress(buffer), kept), buffer)
+    body = _compress(buffer)
+    packed: _Packed | _PackedRaised = _Packed(STATE_VERSION, timeline.offset, timeline.deadline, body, kept)
+    if timeline.raised:
+        packed = _PackedRaised(STATE_VERSION, timeline.offset, timeline.deadline, body, kept, timeline.raised)
+    _encoder.encode_into(packed, buffer)
     return bytes(buffer)  # of its exact size: what an encoder gives is made larger and cut, which leaves holes in memory
 
 
 def read_head(raw: bytes) -> Head:
     """Read version, offset and deadline. Raises UnsupportedState for a version newer than this code, and for what is no state."""
     return read_versioned(_decode_head, raw, STATE_VERSION, "account state", "what is kept of an account is not its state")
+
+
+def raised_in(raw: bytes) -> tuple[Raised, ...]:
+    """Read what an account has raised from its encoded state, without unpacking it. Raises UnsupportedState for a damaged one."""
+    if not raw or raw[0] != _SIX:
+        return ()
+    try:
+        return _decode_raised(raw).raised
+    except (msgspec.DecodeError, UnicodeDecodeError) as e:
+        raise UnsupportedState(f"what is kept of an account is not its state: {e}") from None
 
 
 def decode(raw: bytes) -> Timeline:
@@ -141,6 +172,8 @@ def decode(raw: bytes) -> Timeline:
         timeline = _decode(raw if head.version == 1 else _decompress(packed.body))
     except (msgspec.DecodeError, UnicodeDecodeError, zstandard.ZstdError) as e:
         raise UnsupportedState(f"account state of version {head.version} is damaged: {type(e).__name__}") from None
+    if head.version > 1 and raised_in(raw) != timeline.raised:
+        raise UnsupportedState(f"account state of version {head.version} is damaged: its head is not that of its body")
     timeline.version = STATE_VERSION
     timeline.kept = packed.kept
     return timeline

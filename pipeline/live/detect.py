@@ -1,5 +1,6 @@
 """What do the events of an account say? The live stage around core.partition: ``events`` in; alerts, decisions and holds out."""
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 
@@ -7,7 +8,7 @@ from faust.types.tuples import TP
 
 from pipeline.core.champion import named_by
 from pipeline.core.errors import InvalidEvent
-from pipeline.core.events import FEEDS, AnyEvent, Keyless
+from pipeline.core.events import EVIDENCE_FEEDS, AnyEvent, Keyless
 from pipeline.core.outcome import Finding, Late, Outcome
 from pipeline.core.partition import Partition
 from pipeline.core.store import Encoded
@@ -21,6 +22,8 @@ from pipeline.live.outbox import Outbox
 from pipeline.live.stage import Reader
 from pipeline.wire.codec import OutcomeEncoder, OutRecord, decode_event
 
+log = logging.getLogger(__name__)
+
 
 class DetectStage(FoldingStage[Partition]):
     """Fold the partitions of ``events``."""
@@ -31,6 +34,7 @@ class DetectStage(FoldingStage[Partition]):
     outputs = ("alerts", "decisions", "holds", "examples", "dead-letters")
     _encode = staticmethod(OutcomeEncoder("live").encode)
     models: LiveShelf | None = None  # where the models are that the log activates
+    _floods: frozenset[int] | set[int] = frozenset()  # partitions in which there is one
 
     async def start(self, outbox: Outbox, reader: Reader) -> None:
         """As every folding stage; nothing has been folded yet."""
@@ -69,7 +73,7 @@ class DetectStage(FoldingStage[Partition]):
         await super().tick()
         folds = [held.fold for held in self._held.values() if held.fold.now]
         metrics.CLOCK_AGE.set(max([time.time() - fold.now / 1000 for fold in folds], default=0.0))
-        for feed in FEEDS:
+        for feed in EVIDENCE_FEEDS:
             metrics.FEED_MISSING.labels(feed).set(any(feed in fold.missing for fold in folds))
         metrics.MODEL_IN_FORCE.clear()
         for held in self._held.values():
@@ -78,6 +82,23 @@ class DetectStage(FoldingStage[Partition]):
                 metrics.MODEL_IN_FORCE.labels(detector.model.id, "champion").inc()
                 for shadow in detector.challengers:
                     metrics.MODEL_IN_FORCE.labels(shadow.id, "challenger").inc()
+        self._tell_of_floods()
+
+    def _tell_of_floods(self) -> None:
+        """Say when a flood of our own findings begins and when it is over."""
+        floods = {partition for partition, held in self._held.items() if held.fold.flooded}
+        metrics.FLOODED.set(bool(floods))
+        flood = self._policy.flood
+        for partition in sorted(floods - self._floods):
+            log.warning(
+                "detect: a flood of new findings in %s-%d: at least %d in %d s; those that are not among the most probable are written as"
+                " suppressed, page nobody and hold no code", self.sources[0], partition, flood.findings, flood.window_s,
+                extra={"action": "see what the suppressed alerts have in common (an attack wave, a feed that tells wrong, a low"
+                       " threshold), work the most probable first, and correct the cause; it ends by itself"},
+            )  # fmt: skip
+        for partition in sorted((self._floods - floods) & self._held.keys()):
+            log.info("detect: the flood of findings in %s-%d is over", self.sources[0], partition)
+        self._floods = floods
 
     def fold(self, held: Held[Partition], batch: Batch, record: Record, effects: Effects) -> None:
         """Fold one record of ``events``. An event that came too late becomes a dead letter."""

@@ -103,7 +103,7 @@ class IngestStage:
         turns = Turns()
         for number, record in enumerate(batch.records):
             try:
-                for topic, key, event in read(feed, record.value, record.timestamp):
+                for topic, key, event in read(feed, record.value, record.timestamp, record.key):
                     add(topic, key.encode(), encode_event(event))
             except InvalidEvent as e:
                 refused.append(number)

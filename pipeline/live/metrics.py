@@ -5,12 +5,12 @@ Labels are topics, feeds, stages, rule ids and other closed lists: never an acco
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final, NamedTuple, TypeVar, get_args
+from typing import Final, NamedTuple, TypeVar, get_args, get_type_hints
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, GCCollector, Histogram, PlatformCollector, ProcessCollector
 
 from pipeline.core.events import AnyEvent
-from pipeline.core.outcome import Decision, Example, Finding, Hold, HoldEnded, Late, Outcome
+from pipeline.core.outcome import Decision, Example, Finding, Hold, HoldEnded, Late, Outcome, Suppression
 
 REGISTRY: Final = CollectorRegistry()
 ProcessCollector(registry=REGISTRY)
@@ -75,6 +75,17 @@ ALERTS = _declare(
 )
 ALERT_RULES = _declare(
     Counter, "offhook_alert_rules", "New findings on which a rule holds, by the stage of the challenge", "findings", ["rule", "stage"]
+)
+SUPPRESSED = _declare(
+    Counter,
+    "offhook_alerts_suppressed",
+    "Alerts that are written and not heard: snoozed, or beyond the bound of a flood",
+    "alerts",
+    ["cause"],
+)
+SUPPRESSION_CAUSES: Final = get_args(get_type_hints(Suppression)["cause"])
+FLOODED = _declare(
+    Gauge, "offhook_alert_flood", "1 while new findings come in a flood and only the most probable of the window are heard", "none"
 )
 HOLDS = _declare(Counter, "offhook_holds", "Holds placed and ended", "holds", ["change"])
 EXAMPLES = _declare(Counter, "offhook_examples", "Labelled decisions, by label and who gave it", "examples", ["label", "source"])
@@ -160,6 +171,8 @@ AUDIT_ACCOUNTS = _declare(
     Gauge, "offhook_audit_accounts", "Accounts in the sample of the audit: compared, and left out", "accounts", ["state"]
 )
 AUDIT_BLIND = _declare(Gauge, "offhook_audit_blind", "1 while the audit compares nothing, since live runs another build", "none")
+for _cause in SUPPRESSION_CAUSES:
+    SUPPRESSED.labels(_cause)
 for _what in PARITY_WHAT:  # a series that begins with its first fault would show no increase
     PARITY_CHECKED.labels(_what)
     PARITY_MISMATCHES.labels(_what)
@@ -182,6 +195,8 @@ def count_outcomes(outcomes: Iterable[Outcome]) -> None:
                 DECISIONS.labels(outcome.level, outcome.stage).inc()
             case Finding():
                 ALERTS.labels(outcome.activity, outcome.stage).inc()
+                if outcome.suppressed is not None and outcome.activity != "close":
+                    SUPPRESSED.labels(outcome.suppressed.cause).inc()
                 if outcome.activity == "create":
                     for rule in outcome.rules:
                         ALERT_RULES.labels(rule.uid, outcome.stage).inc()

@@ -17,6 +17,7 @@ from pipeline.core.events import Ms
 from pipeline.core.model import HAND
 from pipeline.core.partition import Partition
 from pipeline.core.policy import Policy
+from pipeline.core.suppression import FLOOD
 from pipeline.core.timeline import STATE_VERSION, Head, decode
 from pipeline.live.quarantine import MARK
 
@@ -33,6 +34,7 @@ Skip = Literal[
     "other_build",  # folded in part under another policy, model or version
     "bug",  # our own code fails on one of its events, here too: it has an alarm of its own
     "in_flight",  # its state was ahead of the clock when the comparison began
+    "flood",  # it was silenced in a flood, which a sample of the accounts cannot know of
 ]
 
 
@@ -71,16 +73,38 @@ class Build(msgspec.Struct, frozen=True):
     version: str
 
 
+class _Suppressed(msgspec.Struct, frozen=True):
+    cause: str = ""
+
+
+class _Unmapped(msgspec.Struct, frozen=True):
+    suppressed: _Suppressed = _Suppressed()
+
+
 class Said(msgspec.Struct, frozen=True):
-    """What a record of ``decisions`` or ``alerts`` says of its time (ms) and, of a decision, of its build."""
+    """What a record of ``decisions`` or ``alerts`` says of its time (ms), of its build, and of why it is not heard."""
 
     time: Ms
     policy_id: str | None = None
     model_id: str | None = None
     version: str | None = None
+    unmapped: _Unmapped = _Unmapped()
+
+    @property
+    def flooded(self) -> bool:
+        """Whether it is an alert that was silenced in a flood."""
+        return self.unmapped.suppressed.cause == FLOOD.cause
 
 
-decode_said = msgspec.json.Decoder(Said).decode
+_decode_said = msgspec.json.Decoder(Said).decode
+
+
+def read_said(value: bytes) -> Said:
+    """Read a record; one that cannot be read is of the end of time."""
+    try:
+        return _decode_said(value)
+    except msgspec.DecodeError:
+        return Said(1 << 62)
 
 
 def build_of(policy: Policy) -> Build:
@@ -94,7 +118,7 @@ def build_in(decision: bytes) -> Build | None:
     A learned model is no build: the log says when it takes force, and any build that reads the log scores with it.
     """
     try:
-        said = decode_said(decision)
+        said = _decode_said(decision)
     except msgspec.DecodeError:
         return None
     model_id = said.model_id or ""
@@ -177,6 +201,16 @@ def knows_feeds(policy: Policy, clock: bytes | None, missing: Iterable[str]) -> 
     return QUIET_FEEDS & set(missing) <= set(live.missing)
 
 
+def flooded(state: bytes) -> bool:
+    """Whether an account has a finding that was silenced in a flood."""
+    try:
+        t = decode(state)
+    except (UnsupportedState, msgspec.DecodeError):
+        return False
+    told = [*(x.finding for x in t.tracks), *(x.finding for x in t.settled)]
+    return any(f is not None and f.suppressed == FLOOD for f in told)
+
+
 def oldest(state: bytes) -> Ms:
     """The oldest thing that a state remembers (ms); 0 where it has counted what it no longer has."""
     try:
@@ -190,5 +224,6 @@ def oldest(state: bytes) -> Ms:
     told += [event.occurred_at for event in t.recent[:1]]
     told += [track.start for track in t.tracks] + [one.start for one in t.settled]
     told += [min(link.since, link.arrived_at, link.counted_at) for link in p.links.values()]
+    told += [s.arrived_at for s in t.snoozes] + [one.at for one in t.raised]
     told += [fact.arrived_at for facts in p.line_facts.values() for fact in facts]
     return min(told, default=0)

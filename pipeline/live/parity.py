@@ -26,11 +26,12 @@ from pipeline.live.mismatch import (
     What,
     account_in,
     compared,
-    decode_said,
     digest_of,
+    flooded,
     knows_feeds,
     oldest,
     packed,
+    read_said,
     shorten,
     unpacked,
 )
@@ -93,10 +94,8 @@ class Parity:
             account, aside = account_in(entity)
             if entity == CLOCK:
                 self._image.kept[entity] = kept
-            elif aside:
-                self.skipped[account] = "bug"
-            elif kept.offset > self.durable:
-                self.skipped[account] = "in_flight"
+            elif aside or kept.offset > self.durable or flooded(kept.state):
+                self.skipped[account] = "bug" if aside else "in_flight" if kept.offset > self.durable else "flood"
             else:
                 self.fold.restore(account, kept.state)
                 self._states[account] = [shorten(kept.state)]
@@ -147,12 +146,12 @@ class Parity:
         account, digest = key.decode(errors="replace"), digest_of(topic.encode(), value or b"", repr(headers).encode())
         if account in self.skipped or account in self._parted or digest in self._right:
             return
-        try:
-            time = decode_said(value or b"").time
-        except msgspec.DecodeError:
-            time = 1 << 62
-        self._found.setdefault(account, {}).setdefault(digest, Found(topic, place, time, counts and time > self._told_until))
-        self._touched.add(account)
+        said = read_said(value or b"")
+        if said.flooded:
+            self._skip(account, "flood")
+        else:
+            self._found.setdefault(account, {}).setdefault(digest, Found(topic, place, said.time, counts and said.time > self._told_until))
+            self._touched.add(account)
 
     def dead_letter(self, offset: int, reason: str) -> None:
         """Take what live says of a record of ``events`` that it could not fold, or whose outputs it could not send."""

@@ -3,7 +3,7 @@
 import logging
 from typing import Final
 
-from pipeline.core.events import FEEDS
+from pipeline.core.events import EVIDENCE_FEEDS, FEEDS
 from pipeline.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ def require_topics(settings: Settings, stage: str) -> dict[str, int]:
     if wrong:
         raise NotFit("; ".join(wrong))
     found = {name: report.partitions for name, report in reports.items() if report.partitions}
-    if stage == "ingest" and not any(feed in found for feed in FEEDS):
+    if stage == "ingest" and not any(feed in found for feed in EVIDENCE_FEEDS):
         raise NotFit(f"none of the raw topics exists at {settings.brokers} with the prefix {settings.prefix!r}: `offhook topics create`")
     for report in reports.values():
         for advice in report.advice:

@@ -142,7 +142,7 @@ class Replay:
 
     def _fold_raw(self, feed: Feed, record: LogRecord) -> None:
         try:
-            addressed = self._ingest.read(feed, record.value, record.ts)
+            addressed = self._ingest.read(feed, record.value, record.ts, record.key)
         except InvalidEvent as e:
             self._refuse(feed, record, e)
             return

@@ -26,8 +26,10 @@ from pipeline.wire.records import (
     PhoneLink,
     Record,
     Sms,
+    Snooze,
 )
 from pipeline.wire.refusal import check_utf8, refusal
+from pipeline.wire.snoozes import snooze, snooze_removed
 
 __all__ = ["Addressed", "Ingest"]
 
@@ -48,11 +50,12 @@ _FIELDS: dict[Feed, frozenset[str]] = {
     "phone-links": _fields(PhoneLink),
     "account-changes": _fields(AccountChange),
     "dispositions": _fields(Disposition),
+    "snoozes": _fields(Snooze),
 }
 
 
 class Ingest:
-    """Read raw records of the seven feeds."""
+    """Read raw records of the eight feeds."""
 
     def __init__(self, policy: Policy, pseudonyms: Pseudonyms, max_bytes: int = 1 << 20) -> None:
         """``max_bytes``: a value longer than this is refused."""
@@ -67,13 +70,14 @@ class Ingest:
             "phone-links": canonical.link,
             "account-changes": canonical.account_change,
             "dispositions": canonical.disposition,
+            "snoozes": snooze,
         }
         self._feeds: dict[str, tuple[Callable[[bytes], Record], Callable[..., list[Addressed]], frozenset[str]]] = {
             feed: (msgspec.json.Decoder(RECORDS[feed]).decode, address[feed], _FIELDS[feed]) for feed in FEEDS
         }
 
-    def read(self, feed: str, value: bytes | None, arrived_at: Ms) -> list[Addressed]:
-        """Decode one record of ``feed`` that arrived at ``arrived_at`` (its Kafka timestamp).
+    def read(self, feed: str, value: bytes | None, arrived_at: Ms, key: bytes | None = None) -> list[Addressed]:
+        """Decode one record of ``feed`` that arrived at ``arrived_at`` (its Kafka timestamp). ``key`` is read of a tombstone only.
 
         Returns none for a tombstone of ``phone-links``, two for a dispatch to a phone, else one. Raises InvalidEvent and nothing else.
         """
@@ -84,6 +88,8 @@ class Ingest:
         if value is None:
             if feed == "phone-links":
                 return []
+            if feed == "snoozes":
+                return snooze_removed(key, arrived_at)
             raise InvalidEvent("no_value", "a record of this topic has a value")
         if len(value) > self._max_bytes:
             raise InvalidEvent("too_large", f"{len(value)} bytes, at most {self._max_bytes} are read")

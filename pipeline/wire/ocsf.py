@@ -7,7 +7,7 @@ from ipaddress import ip_address
 from typing import Literal, NamedTuple
 
 from pipeline.core.events import Ms
-from pipeline.core.outcome import Finding
+from pipeline.core.outcome import Finding, Suppression
 from pipeline.wire.instant import rfc3339
 
 OCSF_VERSION = "1.8.0"
@@ -16,6 +16,7 @@ PROFILES: tuple[str, ...] = ("incident",)
 F3_VERSION = "MITRE F3 v1.1"
 _LONGEST_ADDRESS = 40  # OCSF 1.8.0, type ip_t
 
+HEARD, SUPPRESSED, RESOLVED = (1, "New"), (3, "Suppressed"), (4, "Resolved")  # OCSF 1.8.0, status_id
 ACTIVITIES: dict[str, tuple[int, str]] = {"create": (1, "Create"), "update": (2, "Update"), "close": (3, "Close")}
 VERDICTS: dict[int, str] = {
     1: "False Positive",
@@ -130,8 +131,8 @@ def alert(finding: Finding, mode: Literal["live", "replay"]) -> dict[str, object
         "end_time": finding.last_seen,
         "severity_id": g.severity_id,
         "severity": g.severity,
-        "status_id": 1,
-        "status": "New",
+        "status_id": HEARD[0],
+        "status": HEARD[1],
         "is_alert": pages(finding),
         "confidence_id": g.confidence_id,
         "confidence_score": score,
@@ -148,15 +149,26 @@ def alert(finding: Finding, mode: Literal["live", "replay"]) -> dict[str, object
         "unmapped": _unmapped(finding, mode),
     }
     if finding.activity == "close":
-        value |= {"status_id": 4, "status": "Resolved", "status_detail": finding.close_reason or "withdrawn"}
+        value |= {"status_id": RESOLVED[0], "status": RESOLVED[1], "status_detail": finding.close_reason or "withdrawn"}
+    elif finding.suppressed is not None:
+        value |= {"status_id": SUPPRESSED[0], "status": SUPPRESSED[1], "status_detail": _why_suppressed(finding.suppressed)}
     if finding.verdict_id in VERDICTS:
         value["verdict"] = VERDICTS[finding.verdict_id]
     return value
 
 
 def pages(finding: Finding) -> bool:
-    """Say whether somebody should look now: one open finding per incident does."""
-    return finding.activity != "close" and finding.part_of is None
+    """Say whether somebody should look now: one open finding per incident does, unless it is suppressed."""
+    return finding.activity != "close" and finding.part_of is None and finding.suppressed is None
+
+
+def _why_suppressed(suppressed: Suppression) -> str:
+    if suppressed.cause == "flood":
+        return "flood: the detector raises far more findings than anybody can read, and this is not among the most probable"
+    return "; ".join(
+        f"{s.scope} is snoozed until {rfc3339(s.until)}" + (f" by {s.who}" if s.who else "") + (f": {s.reason}" if s.reason else "")
+        for s in suppressed.snoozes
+    )
 
 
 def _finding_info(finding: Finding) -> dict[str, object]:
@@ -246,10 +258,15 @@ def _unmapped(finding: Finding, mode: str) -> dict[str, object]:
         "linked_accounts": finding.linked_accounts,
         "contact_advice": finding.contact_advice,
     }
+    if finding.benign_if:
+        value["benign_if"] = [{"facts": list(e.facts), "text": e.text, "probability": e.probability} for e in finding.benign_if]
     if finding.part_of is not None:
         value["part_of"] = finding.part_of
     if finding.truncated:
         value["truncated"] = True
+    if finding.suppressed is not None:
+        snoozes = [{"scope": s.scope, "until": rfc3339(s.until), "reason": s.reason, "who": s.who} for s in finding.suppressed.snoozes]
+        value["suppressed"] = {"cause": finding.suppressed.cause, "snoozes": snoozes}
     return value
 
 

@@ -1,4 +1,4 @@
-"""What an institution writes: the records of the seven input topics, as types that refuse what the contract forbids.
+"""What an institution writes: the records of the eight input topics, as types that refuse what the contract forbids.
 
 Readers are tolerant: unknown fields are ignored and a nullable field may be absent. Everything else is checked while decoding.
 """
@@ -33,6 +33,13 @@ Peer = Annotated[str, Meta(min_length=1, max_length=64, description="E.164, anot
 Country = Annotated[str, Meta(pattern=r"\A[A-Z]{2}\Z", description="ISO 3166 alpha-2")]
 Asn = Annotated[int, Meta(ge=0, le=4294967295)]
 Ip = Annotated[str, Meta(min_length=2, max_length=45)]
+Reason = Annotated[
+    str,
+    Meta(
+        pattern=r"\A(?![\s\S]*[0-9](?:[ ()./-]?[0-9]){5})[^\x00-\x1f\x7f]{0,200}\Z",
+        description="why, in words: up to 200 characters, none of six digits or more in a row, as numbers and codes have",
+    ),
+]
 UserAgent = Annotated[str, Meta(max_length=2048)]
 
 
@@ -162,6 +169,17 @@ class Disposition(Record, frozen=True, kw_only=True):
     finding_uid: Id | None = None
 
 
+class Snooze(Record, frozen=True, kw_only=True):
+    """A known cause that findings need not be heard for. Topic ``snoozes``, key ``account_id|scope``, compacted; a tombstone ends it."""
+
+    account_id: Id
+    scope: Id
+    status: Literal["in_force", "ended"]
+    expires_at: Instant | None = None
+    reason: Reason = ""
+    who: Id | None = None
+
+
 RECORDS: dict[Feed, object] = {
     "logins": Login,
     "otp-dispatches": OtpDispatch,
@@ -170,4 +188,5 @@ RECORDS: dict[Feed, object] = {
     "phone-links": PhoneLink,
     "account-changes": AccountChange,
     "dispositions": Disposition,
+    "snoozes": Snooze,
 }

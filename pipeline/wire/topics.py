@@ -42,6 +42,8 @@ _ALL = (
     TopicSpec("phone-links", "phone|account_id", "whose phone is it", "in", PARTITIONS, "compact", None, True),
     _raw("account-changes", "account_id", "what a session did next"),
     _raw("dispositions", "account_id", "what case management found out"),
+    # Compacted: a snooze is in force for weeks, and `offhook snooze list` reads it here.
+    TopicSpec("snoozes", "account_id|scope", "known causes that need not be heard of", "in", PARTITIONS, "compact", None, True),
     # 60 days: a backtest over the profile's memory of devices and the 45 days in which fraud is confirmed.
     TopicSpec("events", "account_id", "the canonical log, one order per account", "internal", PARTITIONS, "delete", 60 * DAY_MS, True),
     TopicSpec("lines", "line", "telephony and links by phone line", "internal", PARTITIONS, "delete", 7 * DAY_MS, True),

@@ -14,6 +14,7 @@ from pipeline.core.events import (
     MessageSeen,
     OtpDispatched,
     OtpEntered,
+    Snoozed,
 )
 
 T0 = 1_790_000_000_000  # ms
@@ -28,6 +29,7 @@ sessions = st.sampled_from([None, "s1", "s2"])
 devices = st.sampled_from([None, "d1", "d2", "d3"])
 asns = st.sampled_from([None, 64496, 64497])
 countries = st.sampled_from([None, "GB", "FR"])
+scopes = st.sampled_from(["model", "R01", "R05", "new_device", "stranger_call_live"])
 
 
 def _event(kind: str, draw: st.DrawFn, base: dict[str, object]) -> AccountEvent:
@@ -96,6 +98,10 @@ def _event(kind: str, draw: st.DrawFn, base: dict[str, object]) -> AccountEvent:
             return OtpEntered(**base, **make)  # type: ignore[arg-type]
         case "changed":
             return AccountChanged(**base, change=b(st.sampled_from(["payee_added", "transfer", "phone_changed"])), session_id=b(sessions))  # type: ignore[arg-type]
+        case "snoozed":
+            status = b(st.sampled_from(["in_force", "in_force", "ended"]))
+            until = base["occurred_at"] + b(st.sampled_from([60_000, HOURS_MS, 40 * HOURS_MS]))  # type: ignore[operator]
+            return Snoozed(**base, scope=b(scopes), status=status, expires_at=until, reason="known", who="analyst-1")  # type: ignore[arg-type]
         case _:
             return Disposed(**base, verdict=b(st.sampled_from(["benign", "true_positive"])), source="analyst", otp_id=b(otp_ids))  # type: ignore[arg-type]
 
@@ -104,10 +110,10 @@ KINDS = ["login", "dispatch", "dispatch", "call", "call", "asked", "message", "l
 
 
 @st.composite
-def lives(draw: st.DrawFn, most: int = 25, disposed: bool = False, span_ms: int = HOURS_MS) -> list[AccountEvent]:
+def lives(draw: st.DrawFn, most: int = 25, disposed: bool = False, span_ms: int = HOURS_MS, snoozed: bool = False) -> list[AccountEvent]:
     """Events of one account in order of arrival; a few arrive late, none before it occurred."""
     count = draw(st.integers(1, most))
-    kinds = [*KINDS, "disposed"] if disposed else KINDS
+    kinds = [*KINDS, *(["disposed"] if disposed else []), *(["snoozed"] * 3 if snoozed else [])]
     events: list[AccountEvent] = []
     clustered = draw(st.booleans())  # half of the lives happen within minutes, where everything touches everything
     for i in range(count):

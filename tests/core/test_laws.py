@@ -9,7 +9,7 @@ from strategies import ACCOUNT, T0, lives
 
 from pipeline.core import timeline as timelines
 from pipeline.core.detector import Detector, new_timeline
-from pipeline.core.events import AccountEvent
+from pipeline.core.events import AccountEvent, Snoozed
 from pipeline.core.outcome import Decision, Finding, Late, Outcome
 from pipeline.core.policy import Bounds, Policy, Thresholds
 from pipeline.core.profile import Profile
@@ -47,6 +47,11 @@ def final(said: list[Outcome]) -> Final:
     return {k: v for k, v in last.items() if not (v[0] == "clear" and v[1] in ("before_entry", "near_miss"))}
 
 
+def silenced(t: Timeline) -> dict[str, object]:
+    """By what each finding that is open in the end is suppressed, if at all."""
+    return {s.otp_id: s.finding.suppressed for s in t.settled if s.open and s.finding is not None}
+
+
 def known(t: Timeline) -> Profile:
     return msgspec.structs.replace(t.profile, revision=0)
 
@@ -57,10 +62,18 @@ def shuffled(events: list[AccountEvent], shifts: list[int]) -> list[AccountEvent
     return [e for _, _, e in sorted(keyed, key=lambda x: x[:2])]
 
 
+def later(event: AccountEvent, by: int) -> AccountEvent:
+    """The same event so many ms later."""
+    times = {"occurred_at": event.occurred_at + by, "arrived_at": event.arrived_at + by}
+    if isinstance(event, Snoozed) and event.expires_at is not None:
+        times["expires_at"] = event.expires_at + by
+    return msgspec.structs.replace(event, **times)
+
+
 shifts = st.lists(st.integers(0, 299_000), min_size=1, max_size=12)
 
 
-@given(lives(), shifts)
+@given(lives(snoozed=True), shifts)
 @settings(deadline=None, max_examples=300)
 def test_order_free(events: list[AccountEvent], by: list[int]) -> None:
     """Law 1: any delivery order within the slack ends in the same profile and the same final assessment of every challenge."""
@@ -68,6 +81,8 @@ def test_order_free(events: list[AccountEvent], by: list[int]) -> None:
     other, said_other = lived(shuffled(events, by))
     assert known(one) == known(other)
     assert final(said) == final(said_other)
+    assert silenced(one) == silenced(other)
+    assert one.snoozes == other.snoozes
     assert {o.event_id for o in said if isinstance(o, Late)} == {o.event_id for o in said_other if isinstance(o, Late)}
 
 
@@ -85,7 +100,7 @@ def test_eviction_free(events: list[AccountEvent], by: list[int]) -> None:
     assert len(one.settled) <= 2
 
 
-@given(lives(disposed=True), st.lists(st.integers(0, 24), max_size=8))
+@given(lives(disposed=True, snoozed=True), st.lists(st.integers(0, 24), max_size=8))
 @settings(deadline=None, max_examples=150)
 def test_duplicate_free(events: list[AccountEvent], repeated: list[int]) -> None:
     """Law 2: a redelivery changes nothing and says nothing."""
@@ -103,7 +118,7 @@ def test_duplicate_free(events: list[AccountEvent], repeated: list[int]) -> None
                 assert again.recent == t.recent
 
 
-@given(lives(disposed=True))
+@given(lives(disposed=True, snoozed=True))
 @settings(deadline=None, max_examples=150)
 def test_restart_free(events: list[AccountEvent]) -> None:
     """Law 3: encoding and decoding the state between any two events changes nothing."""
@@ -113,12 +128,12 @@ def test_restart_free(events: list[AccountEvent]) -> None:
     assert timelines.encode(one) == timelines.encode(other)
 
 
-@given(lives(disposed=True), st.integers(1, 400))
+@given(lives(disposed=True, snoozed=True), st.integers(1, 400))
 @settings(deadline=None, max_examples=100)
 def test_time_is_a_value(events: list[AccountEvent], days: int) -> None:
     """Law 5: the same life on another day gives the same decisions."""
     shift = days * 86_400_000
-    moved = [msgspec.structs.replace(e, occurred_at=e.occurred_at + shift, arrived_at=e.arrived_at + shift) for e in events]
+    moved = [later(e, shift) for e in events]
     _, said = lived(events)
     detector = Detector(POLICY)
     t = new_timeline(ACCOUNT)
@@ -132,7 +147,7 @@ def test_time_is_a_value(events: list[AccountEvent], days: int) -> None:
     assert [type(o) for o in said] == [type(o) for o in said_moved]
 
 
-@given(lives(disposed=True), st.integers(0, 25))
+@given(lives(disposed=True, snoozed=True), st.integers(0, 25))
 @settings(deadline=None, max_examples=150)
 def test_reproducible_from_the_prefix(events: list[AccountEvent], cut: int) -> None:
     """Law 6: what was said up to an event follows from the events up to it; stepping never writes to the timeline it was given."""
@@ -150,7 +165,7 @@ def test_reproducible_from_the_prefix(events: list[AccountEvent], cut: int) -> N
         assert out == expected
 
 
-@given(lives(disposed=True))
+@given(lives(disposed=True, snoozed=True))
 @settings(deadline=None, max_examples=150)
 def test_findings_are_told_in_sequence(events: list[AccountEvent]) -> None:
     """Every finding is created once, numbered 1, 2, 3, ..., never goes back in time, and a closed one is open before."""
@@ -167,7 +182,7 @@ def test_findings_are_told_in_sequence(events: list[AccountEvent]) -> None:
         assert all(f.events for f in told)
 
 
-@given(lives(disposed=True))
+@given(lives(disposed=True, snoozed=True))
 @settings(deadline=None, max_examples=100)
 def test_contributions_add_up_and_levels_hold(events: list[AccountEvent]) -> None:
     """The signed contributions add up to the log-odds of the probability, and the level follows from it."""
@@ -182,7 +197,7 @@ def test_contributions_add_up_and_levels_hold(events: list[AccountEvent]) -> Non
             assert o.level == expected
 
 
-@given(lives(disposed=True))
+@given(lives(disposed=True, snoozed=True))
 @settings(deadline=None, max_examples=100)
 def test_holds_begin_and_end(events: list[AccountEvent]) -> None:
     """A hold names a finding that was told before it, and after the end of time none stands."""
@@ -201,3 +216,31 @@ def test_holds_begin_and_end(events: list[AccountEvent]) -> None:
             assert o.otp_id in standing
             standing.discard(o.otp_id)
     assert standing == set()
+
+
+@given(lives(disposed=True, snoozed=True))
+@settings(deadline=None, max_examples=150)
+def test_snoozes_change_what_is_heard_and_nothing_else(events: list[AccountEvent]) -> None:
+    """Without the snoozes: the same decisions, and the same findings in the end, all of them heard."""
+    snoozed, said = lived(events)
+    plain, said_plain = lived([e for e in events if not isinstance(e, Snoozed)])
+    assert final(said) == final(said_plain)
+    assert known(snoozed) == known(plain)
+    assert {s.otp_id: s.open for s in snoozed.settled} == {s.otp_id: s.open for s in plain.settled}
+    assert not any(isinstance(o, Finding) and o.suppressed is not None for o in said_plain)
+
+
+@given(lives(disposed=True, snoozed=True))
+@settings(deadline=None, max_examples=150)
+def test_a_suppressed_finding_neither_holds_nor_keeps_another_from_paging(events: list[AccountEvent]) -> None:
+    """After every event: no hold on a suppressed finding, and none that is heard names a suppressed one as the page of its incident."""
+    detector = Detector(POLICY)
+    t = new_timeline(ACCOUNT)
+    for event in events:
+        t, _ = detector.step(t, event)
+        told = {x.finding.uid: x.finding for x in (*t.tracks, *t.settled) if x.open and x.finding is not None}
+        for finding in told.values():
+            if finding.suppressed is None and finding.part_of in told:
+                assert told[finding.part_of].suppressed is None
+        for track in t.tracks:
+            assert track.hold_until is None or (track.finding is not None and track.finding.suppressed is None)

@@ -40,6 +40,7 @@ VALUES = {  # what a label may be, where the list is closed
     "type": {t.__struct_config__.tag for t in get_args(AccountEvent)},
     "state": {"assigned", "restored", "compared", "left_out"},
     "what": set(metrics.PARITY_WHAT),
+    "cause": set(metrics.SUPPRESSION_CAUSES),
     "activity": {"create", "update", "close"},
     "change": {"placed", "ended"},
     "job": {"offhook"},

@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from pipeline.core.errors import InvalidEvent
-from pipeline.core.events import FEEDS
+from pipeline.core.events import EVIDENCE_FEEDS
 from pipeline.core.policy import Policy
 from pipeline.simulate import arrivals
 from pipeline.simulate.run import Summary, simulate
@@ -38,7 +38,7 @@ def test_envelope_is_kcats(tmp_path: Path) -> None:
 
 def test_partitions_are_consistent(noisy: tuple[Summary, list[LogRecord]]) -> None:
     _, records = noisy
-    assert {r.topic for r in records} == set(FEEDS)
+    assert {r.topic for r in records} == set(EVIDENCE_FEEDS)
     assert all(a.ts <= b.ts for a, b in itertools.pairwise(records))
     offsets: dict[tuple[str, int], list[int]] = defaultdict(list)
     partition_of: dict[tuple[str, bytes | None], int] = {}

@@ -9,7 +9,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from pipeline.core.errors import REFUSALS, InvalidEvent
-from pipeline.core.events import FEEDS
+from pipeline.core.events import FEEDS, Snoozed
 from pipeline.core.policy import Policy, Privacy
 from pipeline.wire.codec import decode_event, decode_line_event, encode_event
 from pipeline.wire.ingest import Addressed, Ingest
@@ -91,6 +91,10 @@ records: dict[str, st.SearchStrategy[dict[str, Any]]] = {
         account | {"verdict": st.sampled_from(["benign", "test"]), "source": st.sampled_from(["analyst", "customer"])},
         optional={"otp_id": st.none() | ids},
     ),
+    "snoozes": st.fixed_dictionaries(
+        account | {"scope": st.sampled_from(["R05", "model", "sim_swapped"]), "status": st.just("in_force"), "expires_at": instants},
+        optional={"reason": st.sampled_from(["", "confirmed in branch 12345", "geprüft"]), "who": st.none() | ids},
+    ),
 }
 valid = st.sampled_from(FEEDS).flatmap(lambda feed: st.tuples(st.just(feed), records[feed]))
 json_values = st.recursive(
@@ -136,6 +140,22 @@ def _checked(addressed: list[Addressed]) -> list[Addressed]:
 @example("logins", f'{{"event_id": "{MARK}", "x": "\xff"}}'.encode("latin-1"))
 def test_any_bytes_are_read_or_refused(feed: str, value: bytes | None) -> None:
     read(feed, value)
+
+
+@given(st.none() | st.binary(max_size=80) | st.from_regex(rb"[A-Za-z0-9._:-]{1,64}\|[A-Za-z0-9._:-]{1,64}", fullmatch=True))
+@example(b"acct-1|R05\n")
+@example(b"acct-1|R05|x")
+def test_any_tombstone_of_snoozes_ends_the_one_its_key_names_or_is_refused(key: bytes | None) -> None:
+    if key is None or not re.fullmatch(rb"[A-Za-z0-9._:-]{1,64}\|[A-Za-z0-9._:-]{1,64}", key):
+        with pytest.raises(InvalidEvent, match="no_value"):
+            INGEST.read("snoozes", None, ARRIVED, key)
+        return
+    (ended,) = INGEST.read("snoozes", None, ARRIVED, key)
+    assert isinstance(ended.event, Snoozed)
+    assert (ended.topic, ended.key) == ("events", ended.event.account_id)
+    assert f"{ended.event.account_id}|{ended.event.scope}".encode() == key
+    assert (ended.event.status, ended.event.occurred_at, ended.event.arrived_at) == ("ended", ARRIVED, ARRIVED)
+    assert [ended] == INGEST.read("snoozes", None, ARRIVED, key)
 
 
 @given(st.sampled_from(FEEDS), json_values)

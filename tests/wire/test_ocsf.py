@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from ocsf_json_schema import OcsfJsonSchemaEmbedded, get_ocsf_schema  # type: ignore[import-untyped]
 
-from pipeline.core.events import FEEDS
-from pipeline.core.outcome import Evidence, Finding, Reason, RuleHit
+from pipeline.core.events import EVIDENCE_FEEDS
+from pipeline.core.exoneration import FACTS
+from pipeline.core.outcome import Evidence, Exoneration, Finding, Reason, RuleHit, Snooze, Suppression
 from pipeline.wire.cloudevents import headers
 from pipeline.wire.instant import rfc3339
 from pipeline.wire.ocsf import GRAVITIES, TECHNIQUES, VERDICTS, alert, attack, gravity
@@ -82,6 +83,11 @@ addresses = st.ip_addresses().map(str) | st.sampled_from(
     ["k1:Zm9vYmFyYmF6cXV4MTIzNA", "fe80::1%eth0", "::ffff:192.0.2.7", "not an address"]
 )
 
+snoozes = st.builds(Snooze, ids, instants, words, st.none() | ids)
+suppressions = st.builds(Suppression, st.sampled_from(["snooze", "flood"]), st.lists(snoozes, max_size=3).map(tuple))
+facts = st.lists(st.sampled_from([fact.name for fact in FACTS]), min_size=1, max_size=3, unique=True).map(tuple)
+exonerations = st.lists(st.builds(Exoneration, facts, words, st.floats(0, 1)), max_size=3).map(tuple)
+
 findings = st.builds(
     Finding,
     uid=ids,
@@ -111,13 +117,13 @@ findings = st.builds(
     attacks=st.lists(st.sampled_from([*TECHNIQUES, "T9999", "F1040.999"]), max_size=4).map(tuple),
     rules=st.lists(st.builds(RuleHit, ids, ids, ids), max_size=3).map(tuple),
     reasons=st.lists(st.builds(Reason, ids, st.floats(-20, 20), words), max_size=4).map(tuple),
-    events=st.lists(st.builds(Evidence, ids, ids, instants, st.sampled_from(FEEDS)), max_size=4).map(tuple),
+    events=st.lists(st.builds(Evidence, ids, ids, instants, st.sampled_from(EVIDENCE_FEEDS)), max_size=4).map(tuple),
     data=features,
     ip=st.none() | addresses,
     caller=st.none() | ids,
     decision_deadline=st.none() | instants,
-    feeds=st.lists(st.sampled_from(FEEDS), unique=True).map(tuple),
-    feeds_missing=st.lists(st.sampled_from(FEEDS), unique=True).map(tuple),
+    feeds=st.lists(st.sampled_from(EVIDENCE_FEEDS), unique=True).map(tuple),
+    feeds_missing=st.lists(st.sampled_from(EVIDENCE_FEEDS), unique=True).map(tuple),
     call_live=flags,
     session_open=flags,
     money_moved=flags,
@@ -127,6 +133,8 @@ findings = st.builds(
     model_id=ids,
     version=ids,
     expires_at=st.none() | instants,
+    suppressed=st.none() | suppressions,
+    benign_if=exonerations,
 )
 
 
@@ -264,6 +272,41 @@ def test_one_open_finding_of_an_incident_pages() -> None:
     other = written(changed(part_of="f_first"))
     assert other["is_alert"] is False
     assert other["unmapped"]["part_of"] == "f_first"
+
+
+SNOOZED = Suppression("snooze", (Snooze("R05", T0 + 86_400_000, "SIM swap confirmed", "analyst-7"),))
+
+
+def test_a_suppressed_finding_is_written_says_why_and_does_not_page() -> None:
+    value = written(changed(suppressed=SNOOZED))
+    assert (value["status_id"], value["status"], value["is_alert"]) == (3, "Suppressed", False)
+    assert value["status_detail"] == "R05 is snoozed until 2026-11-23T10:14:59Z by analyst-7: SIM swap confirmed"
+    (snooze,) = value["unmapped"]["suppressed"]["snoozes"]
+    assert snooze == {"scope": "R05", "until": "2026-11-23T10:14:59Z", "reason": "SIM swap confirmed", "who": "analyst-7"}
+    value = written(changed(suppressed=Suppression("flood")))
+    assert value["unmapped"]["suppressed"] == {"cause": "flood", "snoozes": []}
+    assert value["status_detail"].startswith("flood: ")
+
+
+def test_a_suppressed_finding_that_is_closed_is_resolved() -> None:
+    value = written(changed(suppressed=SNOOZED, activity="close", close_reason="later evidence"))
+    assert (value["status_id"], value["status_detail"], value["is_alert"]) == (4, "later evidence", False)
+    assert value["unmapped"]["suppressed"]["cause"] == "snooze"
+
+
+def test_own_profile_refuses_what_is_suppressed_and_pages_or_the_reverse(own: Draft202012Validator) -> None:
+    assert own.is_valid(written(changed(suppressed=SNOOZED)))
+    assert not own.is_valid({**written(changed(suppressed=SNOOZED)), "is_alert": True})
+    assert not own.is_valid({**written(changed(suppressed=SNOOZED)), "status_id": 1})
+    assert not own.is_valid({**written(FINDING), "status_id": 3})
+
+
+def test_what_would_have_made_it_benign_is_said() -> None:
+    assert "benign_if" not in written(FINDING)["unmapped"]
+    (said,) = written(changed(benign_if=(Exoneration(("device_owned",), "if the new device were the customer's own", 0.03),)))["unmapped"][
+        "benign_if"
+    ]
+    assert said == {"facts": ["device_owned"], "text": "if the new device were the customer's own", "probability": 0.03}
 
 
 def test_a_cap_that_was_hit_is_said() -> None:

@@ -1,21 +1,34 @@
 """What may a consumer of ``alerts`` rely on? Our profile of the OCSF Detection Finding: narrower than OCSF, and no field besides."""
 
-from typing import Any, get_args
+from typing import Any, get_args, get_type_hints
 
-from pipeline.core.events import FEEDS
-from pipeline.core.outcome import Stage
+from pipeline.core.events import EVIDENCE_FEEDS
+from pipeline.core.exoneration import FACTS, MOST
+from pipeline.core.outcome import Stage, Suppression
 from pipeline.wire.cloudevents import TYPES
-from pipeline.wire.ocsf import ACTIVITIES, CLASS_UID, F3_VERSION, GRAVITIES, OCSF_VERSION, PROFILES, VERDICTS
+from pipeline.wire.ocsf import (
+    ACTIVITIES,
+    CLASS_UID,
+    F3_VERSION,
+    GRAVITIES,
+    HEARD,
+    OCSF_VERSION,
+    PROFILES,
+    RESOLVED,
+    SUPPRESSED,
+    VERDICTS,
+)
 from pipeline.wire.schemas.generated import MS, RFC3339, JsonSchema, document
 
 TEXT: JsonSchema = {"type": "string"}
 NAME: JsonSchema = {"type": "string", "minLength": 1}
 COUNT: JsonSchema = {"type": "integer", "minimum": 0}
 SCORE: JsonSchema = {"type": "integer", "minimum": 0, "maximum": 100}
+STATUSES = (HEARD, SUPPRESSED, RESOLVED)
 SHARE: JsonSchema = {"type": "number", "minimum": 0, "maximum": 1}
 INSTANT: JsonSchema = {"type": "integer", "description": MS}
 FLAG: JsonSchema = {"type": ["boolean", "null"], "description": "null: no feed tells"}
-FEED: JsonSchema = {"enum": list(FEEDS)}
+FEED: JsonSchema = {"enum": list(EVIDENCE_FEEDS)}
 
 
 def const(value: object) -> JsonSchema:
@@ -52,8 +65,8 @@ def alert_schema() -> JsonSchema:
         "end_time": INSTANT,
         "severity_id": {"enum": [i for i, _ in severities]},
         "severity": {"enum": [name for _, name in severities]},
-        "status_id": {"enum": [1, 4]},
-        "status": {"enum": ["New", "Resolved"]},
+        "status_id": {"enum": [i for i, _ in STATUSES]},
+        "status": {"enum": [name for _, name in STATUSES]},
         "is_alert": {"type": "boolean", "description": "the one open finding of its incident that pages"},
         "confidence_id": {"enum": sorted({g.confidence_id for g in GRAVITIES})},
         "confidence_score": SCORE,
@@ -78,8 +91,12 @@ def alert_schema() -> JsonSchema:
             "description": "An OCSF 1.8.0 Detection Finding about one challenge; a consumer keeps the highest metadata.sequence of each.",
             **schema,
             "if": closed,
-            "then": {"properties": {"status_id": const(4), "is_alert": const(False)}, "required": ["status_detail"]},
-            "else": {"properties": {"status_id": const(1)}},
+            "then": {"properties": {"status_id": const(RESOLVED[0]), "is_alert": const(False)}, "required": ["status_detail"]},
+            "else": {
+                "if": {"properties": {"unmapped": {"required": ["suppressed"]}}},
+                "then": {"properties": {"status_id": const(SUPPRESSED[0]), "is_alert": const(False)}, "required": ["status_detail"]},
+                "else": {"properties": {"status_id": const(HEARD[0])}},
+            },
         },
     )
 
@@ -176,6 +193,10 @@ def _evidence() -> JsonSchema:
 
 
 def _unmapped() -> JsonSchema:
+    facts = {**array({"enum": [fact.name for fact in FACTS]}, minItems=1, maxItems=MOST), "uniqueItems": True}
+    benign = record({"facts": facts, "text": TEXT, "probability": SHARE})
+    snooze = record({"scope": NAME, "until": RFC3339, "reason": TEXT, "who": {"type": ["string", "null"]}})
+    suppressed = record({"cause": {"enum": list(get_args(get_type_hints(Suppression)["cause"]))}, "snoozes": array(snooze)})
     return record(
         {
             "otp_id": NAME,
@@ -193,5 +214,13 @@ def _unmapped() -> JsonSchema:
             "linked_accounts": {"type": ["integer", "null"], "minimum": 0},
             "contact_advice": TEXT,
         },
-        {"part_of": {**NAME, "description": "the finding of this incident that pages instead"}, "truncated": const(True)},
+        {
+            "part_of": {**NAME, "description": "the finding of this incident that pages instead"},
+            "truncated": const(True),
+            "benign_if": {
+                **array(benign, minItems=1, maxItems=MOST),
+                "description": "what to ask: each alone would have left it below the threshold, most telling first; absent: nothing would",
+            },
+            "suppressed": {**suppressed, "description": "why it neither pages nor holds the code"},
+        },
     )

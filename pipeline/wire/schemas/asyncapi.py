@@ -18,6 +18,7 @@ CARRIES: dict[str, tuple[str, ...]] = {
     "phone-links": ("phone_link",),
     "account-changes": ("account_change",),
     "dispositions": ("disposition",),
+    "snoozes": ("snooze", "snooze_ended"),
     "events": ("event",),
     "lines": ("line_event",),
     "alerts": ("alert",),
@@ -112,6 +113,8 @@ def _message(word: str, key: str) -> JsonSchema:
         return message | {"summary": "A snapshot of a model: numbers in JSON, hashed and signed; read it with `offhook models list`."}
     if word == "hold_ended":
         return message | {"summary": "A tombstone: the hold is over.", "payload": {"type": "null"}}
+    if word == "snooze_ended":
+        return message | {"summary": "A tombstone: the snooze is over.", "payload": {"type": "null"}}
     if word == "dead_letter":
         return message | {
             "summary": "A record that could not be read: why and where, in the headers.",

@@ -35,7 +35,7 @@ def snake(name: str) -> str:
 
 
 def record_schemas() -> dict[str, JsonSchema]:
-    """Build the schemas of the seven raw records, by word; unknown fields are allowed."""
+    """Build the schemas of the eight raw records, by word; unknown fields are allowed."""
     named: dict[str, JsonSchema] = {}
     for feed, kind in RECORDS.items():
         name = snake(kind.__name__) if isinstance(kind, type) else feed
