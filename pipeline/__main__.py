@@ -14,6 +14,7 @@ from pipeline.commands.model_benchmark import model_benchmark
 from pipeline.commands.models import models
 from pipeline.commands.placebo import placebo
 from pipeline.commands.quarantine import quarantine
+from pipeline.commands.snooze import snooze
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -40,6 +41,7 @@ COMMANDS = (
     topics,
     dead_letters,
     quarantine,
+    snooze,
     metrics,
     pseudonyms,
     policy,

@@ -26,10 +26,14 @@ class Kept(msgspec.Struct, frozen=True, array_like=True, gc=False):
     who: str | None
 
 
+def most_days(scope: str, policy: Snoozes) -> int:
+    """For how many days a scope may be snoozed at most."""
+    return policy.model_days if scope == MODEL or scope.startswith(_MODEL_IDS) else policy.days
+
+
 def kept(event: Snoozed, policy: Snoozes) -> Kept:
     """What is kept of a record. One without an end lasts as long as the policy allows."""
-    days = policy.model_days if event.scope == MODEL or event.scope.startswith(_MODEL_IDS) else policy.days
-    most = event.occurred_at + DAY_MS * days
+    most = event.occurred_at + DAY_MS * most_days(event.scope, policy)
     until = event.occurred_at if event.status == "ended" else most if event.expires_at is None else min(most, event.expires_at)
     return Kept(event.occurred_at, event.event_id, event.arrived_at, event.scope, until, event.reason, event.who)
 

@@ -6,6 +6,8 @@ A suppressed finding is written all the same; it does not page and places no hol
 from math import inf, log
 
 from pipeline.core.decision import Assessment
+from pipeline.core.features import FIELDS
+from pipeline.core.model import WEIGHTS
 from pipeline.core.outcome import Reason, Snooze, Suppression
 from pipeline.core.rules import RULES
 from pipeline.core.snooze import MODEL, Kept
@@ -26,6 +28,11 @@ _SUBJECTS: dict[str, frozenset[str]] = {r.uid: LASTING.get(r.uid, frozenset()) |
 def subject(scope: str) -> frozenset[str]:
     """The names of the reasons that a scope is about: of a rule (by id or name), what it says; else the reason of that name."""
     return _SUBJECTS.get(_UID_OF.get(scope, scope), frozenset((scope,)))
+
+
+def known_scope(scope: str) -> bool:
+    """Whether a snooze of it can ever silence anything: a rule, a reason of the models that this code knows, or a model."""
+    return scope in _SUBJECTS or scope in _UID_OF or scope in WEIGHTS or scope in FIELDS or scope == MODEL or scope.startswith("m_")
 
 
 def snoozed(found: list[Kept], a: Assessment, threshold: float, model_id: str) -> Suppression | None:
