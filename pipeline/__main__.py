@@ -3,6 +3,7 @@
 import click
 
 from pipeline.commands.audit import audit
+from pipeline.commands.budget import budget
 from pipeline.commands.evaluate import evaluate
 from pipeline.commands.fit import fit
 from pipeline.commands.inspect import policy, pseudonyms, schemas, settings
@@ -33,6 +34,7 @@ COMMANDS = (
     score,
     evaluate,
     fit,
+    budget,
     placebo,
     model_benchmark,
     models,

@@ -64,7 +64,8 @@ def toml_lines(values: dict[str, Any], table: str = "") -> list[str]:
     """Write nested values as TOML, tables last."""
     import json
 
-    lines = [f"{name} = {json.dumps(value)}" for name, value in values.items() if not isinstance(value, dict)]
+    plain = {name: value for name, value in values.items() if not isinstance(value, dict)}
+    lines = [f"# {name} is not set" if value is None else f"{name} = {json.dumps(value)}" for name, value in plain.items()]
     for name, value in values.items():
         if isinstance(value, dict):
             path = f"{table}.{name}" if table else name
