@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import cache, cached_property
+from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +18,8 @@ import yaml
 from pipeline.core.beats import BEAT_MS, BeatMaker
 from pipeline.core.errors import InvalidEvent
 from pipeline.core.events import FEEDS, AnyEvent, Feed, Ms
-from pipeline.core.outcome import Finding, Level, Outcome, Stage
+from pipeline.core.gatherer import Gatherer
+from pipeline.core.outcome import Finding, Level, Outcome, Sighting, Stage
 from pipeline.core.partition import Partition
 from pipeline.core.policy import Policy, policy_from
 from pipeline.core.route import Router
@@ -270,16 +272,21 @@ def play(story: Story) -> Run:
 
 
 def run(log: Iterable[LogRecord], ingest_at: Callable[[Ms], Ingest], policy: Policy) -> Run:
-    """Run raw records through ingest, route and detect, with beats, and let time go on until all is settled."""
+    """Run raw records through ingest, route, detect and campaign, with beats, and let time go on until all is settled."""
     ran = Run([], [], Partition(policy), Counter())
-    router, beats = Router(policy), BeatMaker(dict.fromkeys(FEEDS, 1))
+    router, beats, gatherer = Router(policy), BeatMaker(dict.fromkeys(FEEDS, 1)), Gatherer(policy)
+    sightings = count()
     arrivals: dict[Feed, Ms] = {}
     lines, next_beat, now = 0, 0, 0
 
     def fold(event: AnyEvent) -> None:
         offset = len(ran.events)
         ran.events.append(event)
-        ran.said.extend((offset, outcome) for outcome in ran.partition.fold(offset, event))
+        said = ran.partition.fold(offset, event)
+        ran.said.extend((offset, outcome) for outcome in said)
+        for outcome in said:
+            if isinstance(outcome, Sighting) and (seen := gatherer.fold(next(sightings), outcome)) is not None:
+                fold(seen)
 
     def beat(at: Ms, read_to: Ms) -> None:
         for feed, last in arrivals.items():

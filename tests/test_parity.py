@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from pipeline.core.errors import InvalidEvent
-from pipeline.core.events import AnyEvent, Beat, Ms
+from pipeline.core.events import AnyEvent, Beat, CampaignSeen, Ms
 from pipeline.core.outcome import Decision, Finding, Late, Outcome
 from pipeline.core.partition import Partition
 from pipeline.core.policy import Policy
@@ -31,6 +31,7 @@ T = TypeVar("T")
 STORIES = [pytest.param(s, id=s.name) for s in stories()]
 SHUFFLES = 2  # arrival orders tried per story
 WRITTEN = ("alerts", "decisions", "holds")
+KEYLESS = (Beat, CampaignSeen)
 EVENING = datetime(2026, 3, 2, 18, tzinfo=UTC)
 RESTART_EVERY = 300  # events
 BEATS_TOGETHER = 10  # a restart after so many beats, and after every event that changes an account
@@ -158,7 +159,7 @@ def rerouted(log: Iterable[LogRecord], ingest_at: Callable[[Ms], Ingest], run: R
             for addressed in ingest_at(record.ts).read(record.topic, record.value, record.ts):
                 read += late_and_twice(now, addressed, random, half)
     router = Router(policy)
-    delivered: list[tuple[Ms, AnyEvent]] = [(e.arrived_at, e) for e in run.events if isinstance(e, Beat)]
+    delivered: list[tuple[Ms, AnyEvent]] = [(e.arrived_at, e) for e in run.events if isinstance(e, KEYLESS)]
     for offset, (at, addressed) in enumerate(sorted(read, key=lambda r: r[0])):
         events = router.fold(offset, addressed.event) if addressed.topic == "lines" else [addressed.event]  # type: ignore[arg-type]
         delivered += [(at + random.randint(0, half), event) for event in events]
@@ -235,7 +236,7 @@ def lines_of(run: Run) -> dict[str, bytes]:
     lines: dict[str, list[bytes]] = {topic: [] for topic in WRITTEN}
     for offset, outcome in run.said:
         record = encode(outcome)
-        if record is not None:
+        if record is not None and record.topic in WRITTEN:
             ts = outcome.time if isinstance(outcome, Decision | Finding) else run.events[offset].arrived_at
             topic = lines[record.topic]
             topic.append(encode_line(LogRecord(record.topic, 0, len(topic), ts, record.key, record.value, record.headers)))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from pipeline.live.topics_admin import TopicReport
 
-STAGES = ("ingest", "route", "detect")
+STAGES = ("ingest", "route", "detect", "campaign")
 OPTIONAL = ("learn", "audit")
 
 
@@ -39,11 +39,12 @@ def worker(stages: str, with_parent: bool) -> None:
     """Run on Kafka: read the raw topics, write alerts, decisions and holds.
 
     \b
-    ingest  raw topics -> events, lines, beats (the only one that needs the pseudonym key)
-    route   lines -> events of the accounts
-    detect  events -> alerts, decisions, holds
-    learn   examples -> models: learns from verdicts, in a process of its own; needs OFFHOOK_MODEL_KEY_FILE (optional)
-    audit   folds a share of the accounts again and says where live differs (optional)
+    ingest    raw topics -> events, lines, beats (the only one that needs the pseudonym key)
+    route     lines -> events of the accounts
+    detect    events -> alerts, decisions, holds, sightings, examples
+    campaign  sightings -> events: one caller, sender, device or address on several accounts
+    learn     examples -> models: learns from verdicts, in a process of its own; needs OFFHOOK_MODEL_KEY_FILE (optional)
+    audit     folds a share of the accounts again and says where live differs (optional)
 
     Configured by OFFHOOK_* (`offhook settings` lists them). In production one process per stage; several stages in one command are as many
     processes, which end together. SIGTERM ends it gracefully: what was read is written and committed.

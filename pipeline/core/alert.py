@@ -237,6 +237,14 @@ def story(a: Assessment, profile: Profile) -> str:
         parts.append(
             f"The customer usually enters a code after {f.entry_latency_usual_s:.0f} s, on one of {f.known_devices} known devices."
         )
+    for count, what in (
+        (f.same_caller_accounts, "The same caller rang"),
+        (f.same_sender_accounts, "The same sender texted"),
+        (f.same_device_accounts, "The same device was new on"),
+        (f.same_network_accounts, "The same address was new on"),
+    ):
+        if count is not None:
+            parts.append(f"{what} {count} accounts with an open code within the hour.")
     if f.hours_since_sim_swap is not None and f.hours_since_sim_swap <= 240:
         parts.append(f"The SIM was swapped {f.hours_since_sim_swap:.0f} h before.")
     return " ".join(parts)

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+from pipeline.core.campaign import Known
 from pipeline.core.events import EVIDENCE_FEEDS, LINE_FEEDS, LINES, Activation, Beat, Feed, Mark, Ms
 from pipeline.core.policy import Policy
 
@@ -130,7 +131,8 @@ class RouteBeats:
 class ClockState(msgspec.Struct, array_like=True, gc=False):
     """What a partition knows of time after a record: its offset, the time, and the marks it rests on.
 
-    ``waited``: for how long what is behind has been waited for (ms); ``heard_at``: the latest beat's arrival time.
+    ``waited``: for how long what is behind has been waited for (ms); ``heard_at``: the latest beat's arrival time; ``campaigns``: those
+    that run, by entity.
     """
 
     offset: int = -1
@@ -141,6 +143,7 @@ class ClockState(msgspec.Struct, array_like=True, gc=False):
     waited: Ms = 0
     heard_at: Ms = 0
     activation: Activation | None = None  # the one in force
+    campaigns: dict[str, Known] = {}
 
 
 class Clock:

@@ -11,6 +11,7 @@ import msgspec
 from pipeline.core import features as features_module
 from pipeline.core import rules as rules_module
 from pipeline.core.calls import CallSeen
+from pipeline.core.campaign import Known
 from pipeline.core.episode import Episode, named
 from pipeline.core.events import (
     AccountChanged,
@@ -23,6 +24,7 @@ from pipeline.core.events import (
     OtpEntered,
 )
 from pipeline.core.features import Features
+from pipeline.core.features.campaign import Heard
 from pipeline.core.model import Score, Scoring
 from pipeline.core.outcome import Challenger, Decision, Evidence, Level, RuleHit, Stage
 from pipeline.core.policy import Policy, Thresholds
@@ -53,6 +55,7 @@ class Assessment(msgspec.Struct, frozen=True, gc=False):
     level: Level
     stage: Stage
     threshold: float  # at which probability the level is alert
+    heard_at: Ms = 0  # when what is known of its campaigns was last new
 
     def fingerprint(self, events: tuple[Evidence, ...], time: Ms) -> str:
         """Name what is concluded and what it rests on: changes when stage, level, a feature, the events or their latest arrival do."""
@@ -61,15 +64,25 @@ class Assessment(msgspec.Struct, frozen=True, gc=False):
 
 
 def assess(
-    episode: Episode, profile: Profile, policy: Policy, model: Scoring, account_id: str, thresholds: Thresholds | None = None
+    episode: Episode,
+    profile: Profile,
+    policy: Policy,
+    model: Scoring,
+    account_id: str,
+    thresholds: Thresholds | None = None,
+    campaigns: dict[str, Known] | None = None,
 ) -> Assessment:
-    """Assess an episode: features, rules, score, level and stage. ``thresholds``: instead of the policy's."""
-    features, call = features_module.extract(episode, profile, policy, account_id)
+    """Assess an episode: features, rules, score, level and stage.
+
+    ``thresholds``: instead of the policy's; ``campaigns``: those that run, by entity.
+    """
+    heard = Heard(campaigns, account_id) if campaigns else None
+    features, call = features_module.extract(episode, profile, policy, account_id, heard)
     hits = rules_module.hits(features, policy)
     score = model.score(features, hits)
     thresholds = thresholds or policy.thresholds
     level: Level = "alert" if score.probability >= thresholds.alert else "watch" if score.probability >= thresholds.watch else "clear"
-    return Assessment(episode, features, call, hits, score, level, _stage(episode), thresholds.alert)
+    return Assessment(episode, features, call, hits, score, level, _stage(episode), thresholds.alert, heard.at if heard is not None else 0)
 
 
 def _stage(episode: Episode) -> Stage:
@@ -94,7 +107,7 @@ def evidence(assessment: Assessment, profile: Profile) -> tuple[tuple[Evidence, 
     if f.stranger_text_before_call or f.code_texted_out:
         events += [m for m in e.messages if m.peer_is_contact is not True and e.start - 240_000 <= m.occurred_at <= e.moment]
     found: dict[str, Evidence] = {}
-    latest = 0
+    latest = assessment.heard_at
     for event in events:
         kind, feed = FEED_OF[type(event)]
         found[event.event_id] = Evidence(event.event_id, kind, event.occurred_at, feed)

@@ -13,6 +13,7 @@ import msgspec
 
 from pipeline.core import alert, kept
 from pipeline.core.breaker import Breaker
+from pipeline.core.campaign import Known
 from pipeline.core.decision import Assessment, assess, decision, evidence
 from pipeline.core.episode import Challenge, build, challenge_of, incident_id
 from pipeline.core.events import (
@@ -33,6 +34,7 @@ from pipeline.core.outcome import HoldEnded, Late, Outcome
 from pipeline.core.policy import Policy, Thresholds
 from pipeline.core.profile import DAY_MS, Profile, copied, seal, teach, with_line_change, with_link
 from pipeline.core.relevance import matters
+from pipeline.core.sighting import sightings
 from pipeline.core.snooze import with_snooze
 from pipeline.core.tell import Voice, disposed, finding_of, hand_over, hold_of, names
 from pipeline.core.timeline import RecentEvent, Settled, Timeline, Track, inserted, plain
@@ -46,9 +48,9 @@ class Detector:
     """The fold with its policy and model.
 
     Set from the beats: ``missing`` names the feeds that are absent now, and all that arrived up to ``read_to`` (ms) has been folded;
-    None before the first beat: an arrival is then taken to mean that nothing before it is to come. ``observe`` is told of every
-    assessment with its account, whether or not anything is said; it must not change anything. ``breaker`` is the partition's, and knows
-    the record that is folded.
+    None before the first beat: an arrival is then taken to mean that nothing before it is to come. ``campaigns``: those that run now.
+    ``observe`` is told of every assessment with its account, whether or not anything is said; it must not change anything. ``breaker`` is
+    the partition's, and knows the record that is folded.
     """
 
     def __init__(self, policy: Policy, model: Scoring | None = None) -> None:
@@ -59,6 +61,7 @@ class Detector:
         self.missing: tuple[str, ...] = ()
         self.read_to: Ms | None = None
         self.breaker = Breaker(policy.flood)
+        self.campaigns: dict[str, Known] = {}
         self.observe: Callable[[str, Assessment], None] | None = None
         self._lateness = 1000 * policy.bounds.lateness_s
         self._slack = 1000 * policy.bounds.slack_s
@@ -104,6 +107,15 @@ class Detector:
         self._schedule(t)
         return t, out
 
+    def recall(self, timeline: Timeline, entity: str) -> tuple[Timeline, list[Outcome]]:
+        """Assess the open challenges anew that met an entity of which something new is known."""
+        out: list[Outcome] = []
+        t = _copy(timeline)
+        for track in t.tracks:
+            if entity in track.entities:
+                self._reassess(t, track, t.now, out)
+        return t, out
+
     # --- taking an event in
 
     def _take(self, t: Timeline, event: RecentEvent, out: list[Outcome]) -> None:
@@ -121,7 +133,18 @@ class Detector:
         if isinstance(event, OtpDispatched | OtpEntered):
             self._track(t, event.otp_id)
         if t.tracks:
+            self._sight(t, event, out)
             self._reassess_touched(t, event, out)
+
+    def _sight(self, t: Timeline, event: RecentEvent, out: list[Outcome]) -> None:
+        """Say whom the account met while a code was open, and remember it for when a campaign becomes known."""
+        if t.account_id in self.policy.test_accounts:
+            return
+        for otp_id, sighting in sightings(t.recent, event, t.profile, self.policy, t.account_id):
+            out.append(sighting)
+            t.tracks = tuple(
+                replace(x, entities=tuple(sorted({*x.entities, sighting.entity}))) if x.otp_id == otp_id else x for x in t.tracks
+            )
 
     def _replaces(self, t: Timeline, known: RecentEvent, event: RecentEvent) -> bool:
         """A redelivery, or another content under the same id, which is counted. What arrived first stands, also when it is read last."""
@@ -179,7 +202,9 @@ class Detector:
 
     def _assess(self, t: Timeline, otp_id: str, now: Ms) -> Assessment | None:
         episode = build(t.recent, otp_id, now, self.policy)
-        return None if episode is None else assess(episode, t.profile, self.policy, self.model, t.account_id, self.thresholds)
+        if episode is None:
+            return None
+        return assess(episode, t.profile, self.policy, self.model, t.account_id, self.thresholds, self.campaigns)
 
     def _reassess(self, t: Timeline, track: Track, now: Ms, out: list[Outcome], keep: bool = False, final: bool = False) -> None:
         """Assess a challenge and say what is new. ``keep``: a decision whatever the level; ``final``: one if it differs from the last."""

@@ -212,6 +212,25 @@ class Activation(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", ta
     by: str = ""
 
 
+class CampaignMark(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Who met an entity within one stretch of time: when it begins, short names of accounts in order, and whether it was the bank's own."""
+
+    at: Ms
+    accounts: tuple[str, ...]
+    exempt: bool = False
+
+
+class CampaignSeen(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="campaign_seen", omit_defaults=True, gc=False):
+    """One caller, text sender, device or address has met several accounts within the hour: all that is known of it, in order of time.
+
+    It has no account and stands in every partition of ``events``; what is said twice, or in another order, comes to the same.
+    """
+
+    entity: str
+    arrived_at: Ms
+    marks: tuple[CampaignMark, ...]
+
+
 AccountEvent = (
     LoggedIn
     | OtpDispatched
@@ -235,6 +254,6 @@ class LinkChanged(Event, frozen=True, kw_only=True, tag="link_changed", omit_def
     status: Literal["linked", "unlinked", "learned"]
 
 
-Keyless = Beat | Activation  # in every partition of ``events``, and of no account
-AnyEvent = AccountEvent | Beat | Activation  # a record of ``events``
+Keyless = Beat | Activation | CampaignSeen  # in every partition of ``events``, and of no account
+AnyEvent = AccountEvent | Beat | Activation | CampaignSeen  # a record of ``events``
 LineEvent = TelephonyEvent | LinkChanged | Beat  # a record of ``lines``

@@ -110,6 +110,12 @@ TERMS: tuple[Term, ...] = (
     Term("ported", 2.0, "the number moved to another carrier within ten days", "S3", lambda f: _between(f.hours_since_port, 0, 240)),
     Term("forwarding_recent", 2.0, "calls have been forwarded for less than seven days", "S2; permanent forwarding is no change (B12)", lambda f: _between(f.hours_since_forwarding, 0, 168) * _is(f.forwarding_active)),
     Term("phone_changed", 1.5, "the phone on the account changed within seven days", "S5", lambda f: _between(f.hours_since_phone_change, 0, 168)),
+    # --- campaigns: all are there only for what is new to this account too
+    Term("campaign_caller", 2.0, "the same caller has rung several customers with an open code within the hour", "C5, X2; by chance a dialler that blasts a region meets open codes too, some one code in 2,000 at a large bank", lambda f: _is(f.same_caller_accounts is not None)),
+    Term("campaign_caller_unanswered", 2.5, "a caller of a campaign rang, and was not talked to", "C5: a live stranger weighs by itself; a ring-out weighs only here", lambda f: _is(f.same_caller_accounts is not None and not f.unexplained_call)),
+    Term("campaign_sender", 4.0, "the same sender has texted several customers with an open code within the hour", "X2; shops and couriers text many, but seldom within minutes of a code and again and again", lambda f: _is(f.same_sender_accounts is not None)),
+    Term("campaign_device", 4.0, "the same device has just been new on several accounts", "X1: nearly only attackers' machines; shared tablets and agents of many clients are the rest", lambda f: _is(f.same_device_accounts is not None)),
+    Term("campaign_network", 2.0, "the same address has just been new on several accounts, on new devices", "X1: also exits of a VPN, and families that move", lambda f: _is(f.same_network_accounts is not None)),
     # --- after the entry
     Term("changed_after_entry", 1.8, "the account was changed right after the entry", "P1, within ten minutes", lambda f: _is(f.takeover_change)),
     Term("device_bound_after_entry", 0.3, "a device was bound right after the entry", "P1; a customer's own new phone does so too (B3)", lambda f: _is(f.device_bound)),
@@ -130,6 +136,7 @@ RULE_WEIGHTS: dict[str, float] = {  # what a pattern adds to its parts: they are
     "R01": 1.0,
     "R02": 0.7,
     "R03": 1.0,
+    "R04": 0.5,
     "R05": 1.5,
     "R06": 2.5,
     "R07": 0.8,

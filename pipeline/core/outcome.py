@@ -1,4 +1,4 @@
-"""What the fold says: decisions, findings, holds, examples and events that came too late. Values only; wire turns them into records."""
+"""What the fold says: decisions, findings, holds, examples, sightings and events that came too late. Values; wire makes records of them."""
 
 from typing import Annotated, Literal
 
@@ -207,4 +207,17 @@ class Example(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     control: bool = False
 
 
-Outcome = Decision | Finding | Hold | HoldEnded | Late | Example
+class Sighting(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """A caller, text sender, device or address met an account while a code was open; ``exempt``: it was the institution's own.
+
+    ``entity``: what it is and its token, such as ``caller:k1:...``.
+    """
+
+    entity: str
+    account_id: str
+    occurred_at: Ms
+    arrived_at: Ms
+    exempt: bool = False
+
+
+Outcome = Decision | Finding | Hold | HoldEnded | Late | Example | Sighting

@@ -8,15 +8,17 @@ from heapq import heappop, heappush
 
 import msgspec
 
+from pipeline.core import campaign
 from pipeline.core import timeline as timeline_module
 from pipeline.core.beats import Clock, ClockState
 from pipeline.core.breaker import Breaker
 from pipeline.core.champion import NoModels, NotEquipped, Shelf, found, put_in_force
 from pipeline.core.detector import Detector, new_timeline
 from pipeline.core.errors import UnsupportedState
-from pipeline.core.events import Activation, AnyEvent, Beat, Ms
+from pipeline.core.events import Activation, AnyEvent, Beat, CampaignSeen, Ms
+from pipeline.core.meetings import Meetings
 from pipeline.core.model import Model
-from pipeline.core.outcome import Outcome
+from pipeline.core.outcome import Outcome, Sighting
 from pipeline.core.policy import Policy
 from pipeline.core.store import Encoded, InMemory, Store
 from pipeline.core.timeline import Timeline
@@ -39,11 +41,13 @@ class Partition:
         self._models = models or NoModels()
         self._by_hand = Model(policy)
         self.equipped = True  # do the models that the activation in force names stand ready?
+        self.detector.campaigns = self._clock.state.campaigns
         self._settled = -1  # all records up to here are durable: skipped wholesale
         self._offset = -1
         self.tripped: list[tuple[str, Exception]] = []  # accounts whose deadline tripped a bug of ours; the driver takes them out
         self.aside: Set[str] = frozenset()  # accounts that are not folded until somebody has looked: their deadlines wait too
         self._heap: list[tuple[Ms, str]] = []  # deadlines; entries that no longer hold are skipped when they come up
+        self._meetings = Meetings()  # whom the open challenges met
         self._before: dict[str, Timeline | None] = {}  # what the last record has changed, as it was
 
     def fold(self, offset: int, event: AnyEvent) -> list[Outcome]:
@@ -58,7 +62,9 @@ class Partition:
             return self._beat(offset, event)
         if type(event) is Activation:
             return self._activate(offset, event)
-        assert not isinstance(event, Beat | Activation)
+        if type(event) is CampaignSeen:
+            return self._hear(offset, event)
+        assert not isinstance(event, Beat | Activation | CampaignSeen)
         breaker.at = self._clock.state.heard_at or event.arrived_at
         account = event.account_id
         timeline = self._accounts.get(account)
@@ -69,6 +75,31 @@ class Partition:
         new, outcomes = self.detector.step(timeline, event)
         self._before[account] = timeline if timeline.offset >= 0 else None
         self._put(offset, timeline.deadline, new)
+        for outcome in outcomes:
+            if type(outcome) is Sighting:
+                self._meetings.add(outcome.entity, account, outcome.arrived_at)
+        return outcomes
+
+    def _hear(self, offset: int, said: CampaignSeen) -> list[Outcome]:
+        """Take in what is new of a campaign, and assess the open challenges anew that it concerns."""
+        outcomes: list[Outcome] = []
+        if not campaign.hear(self.detector.campaigns, said, self._policy):
+            return outcomes
+        for account in self._meetings.of(said.entity):
+            timeline = self._accounts.get(account)
+            if timeline is None or not any(said.entity in track.entities for track in timeline.tracks):
+                self._meetings.end(said.entity, account)
+                continue
+            if timeline.offset >= offset or account in self.aside:
+                continue
+            try:
+                new, told = self.detector.recall(timeline, said.entity)
+            except Exception as e:  # a bug of ours: this account stays as it was, the others go on
+                self.tripped.append((account, e))
+                continue
+            self._before[account] = timeline
+            self._put(offset, timeline.deadline, new)
+            outcomes += told
         return outcomes
 
     def _activate(self, offset: int, event: Activation) -> list[Outcome]:
@@ -118,6 +149,8 @@ class Partition:
             outcomes += said
         for entry in ahead:
             heappush(heap, entry)
+        campaign.forget(self.detector.campaigns, now, self._policy)  # not before the deadlines that could still ask
+        self._meetings.forget(now, self._policy)
         return outcomes
 
     def _put(self, offset: int, deadline_before: Ms | None, timeline: Timeline) -> None:
@@ -155,6 +188,8 @@ class Partition:
         self.detector.breaker.note(account_id, timeline_module.raised_in(state))
         if head.deadline is not None:
             heappush(self._heap, (head.deadline, account_id))
+            for entity in timeline_module.read_entities(state):
+                self._meetings.add(entity, account_id, head.deadline)
 
     def forget(self, account_id: str) -> None:
         """Forget an account: its state was taken away."""
@@ -176,6 +211,7 @@ class Partition:
         except (msgspec.DecodeError, UnicodeDecodeError) as e:
             raise UnsupportedState(f"the clock of a partition is damaged: {type(e).__name__}") from None
         self._clock = Clock(self._policy, known)
+        self.detector.campaigns = self._clock.state.campaigns
         self.detector.read_to = self._clock.now if self._clock.heard else None
         self.detector.missing = self._clock.missing
         self._settled = self._offset = self._clock.state.offset
@@ -219,7 +255,9 @@ class Partition:
         """Forget everything (the partition was revoked)."""
         self._accounts.clear()
         self._heap.clear()
+        self._meetings = Meetings()
         self._clock = Clock(self._policy)
+        self.detector.campaigns = self._clock.state.campaigns
         self.detector.read_to, self.detector.missing = None, ()
         self.equip()
         self.detector.breaker = Breaker(self._policy.flood)

@@ -56,6 +56,22 @@ class Windows(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     route_line_days: Count = 400  # line changes route keeps (architecture.md)
 
 
+class Campaigns(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """When one caller, sender, device or address on several accounts is a campaign (domain.md C5, X1, X2; R04)."""
+
+    accounts: Annotated[int, Meta(ge=2, le=100)] = 3  # so many accounts within the window (R04)
+    window_s: Seconds = 3600  # R04: 1 h
+    step_s: Seconds = 300  # the window ends with the stretch of this length that the code's moment lies in; below slack_s and after_s
+    most: Annotated[int, Meta(ge=2, le=100)] = 10  # counted up to here: more says nothing more, and bounds what is kept
+    before_s: Seconds = 300  # a call or text this long before a code was sent concerns it (a bot calls first by minutes, V2)
+    after_s: Seconds = 600  # and this long after it: a code's usual validity
+
+    @property
+    def reach_s(self) -> int:
+        """How long a meeting counts at most."""
+        return self.window_s + self.step_s
+
+
 class Feeds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """When a feed counts as behind or absent."""
 
@@ -124,6 +140,7 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True)
 
     bounds: Bounds = Bounds()
     windows: Windows = Windows()
+    campaigns: Campaigns = Campaigns()
     feeds: Feeds = Feeds()
     thresholds: Thresholds = Thresholds()
     learning: Learning = Learning()
@@ -142,6 +159,10 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True)
             raise ValueError("learning.wait_days must be below bounds.settled_days")
         if self.windows.code_valid_s > self.windows.code_valid_most_s:
             raise ValueError("windows.code_valid_s must not exceed windows.code_valid_most_s")
+        if self.campaigns.most < self.campaigns.accounts:
+            raise ValueError("campaigns.most must not be below campaigns.accounts")
+        if self.campaigns.step_s > min(self.bounds.slack_s, self.windows.after_s):
+            raise ValueError("campaigns.step_s must not exceed bounds.slack_s or windows.after_s: a code is settled that much later")
 
     @cached_property
     def id(self) -> str:

@@ -212,5 +212,13 @@ def with_link(profile: Profile, event: LineLinked) -> Profile:
     return replace(profile, links={**profile.links, event.line: new}, revision=profile.revision + 1)
 
 
+def is_new(known: dict[str, Seen], key: str, known_before: Ms) -> bool | None:
+    """Never seen, or first seen too recently; None while nothing has been known for long enough to compare with."""
+    seen = known.get(key)
+    if seen is not None and seen.first <= known_before:
+        return False
+    return True if any(s.first <= known_before for s in known.values()) else None
+
+
 def _rank(word: LineLinked | LinkFact) -> tuple[bool, Ms, str]:
     return (word.status != "learned", word.occurred_at, word.event_id)

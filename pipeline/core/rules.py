@@ -1,7 +1,7 @@
 """Which known patterns does the episode fit? Named predicates that an analyst can read; a rule's name is its reason code.
 
-R04 (one caller over several accounts) needs more than one account and is not here. Numbers are those of the starter rules of the
-design unless a line says otherwise. A rule that lacks a feature does not hit: missing is not suspicious.
+Numbers are those of the starter rules of the design unless a line says otherwise. A rule that lacks a feature does not hit: missing is
+not suspicious.
 """
 
 from collections.abc import Callable
@@ -39,6 +39,10 @@ def _r02(f: Features, _: Policy) -> bool:
 
 def _r03(f: Features, _: Policy) -> bool:
     return f.requests_10m >= 3 and f.entered and not f.refused and f.new_network is True
+
+
+def _r04(f: Features, _: Policy) -> bool:
+    return f.same_caller_accounts is not None  # there only from the policy's number of accounts on, within its window
 
 
 def _r05(f: Features, p: Policy) -> bool:
@@ -113,6 +117,7 @@ RULES: tuple[Rule, ...] = (
         _r03,
         attacks=("T1621",),
     ),
+    Rule("R04", "one_caller_on_several_accounts", "the same caller has rung several customers with an open code within the hour", _r04),
     Rule("R05", "sim_swapped_and_new_device", "the SIM was swapped within 240 h and the device is new", _r05, attacks=("T1451",)),
     Rule("R06", "forwarding_switched_on_and_voice_code", "forwarding was switched on within 7 days and the code went out by voice", _r06),
     Rule(

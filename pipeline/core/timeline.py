@@ -55,6 +55,7 @@ class Track(msgspec.Struct, array_like=True, frozen=True, gc=False):
     finding: Finding | None = None  # the last one sent
     open: bool = False
     hold_until: Ms | None = None
+    entities: tuple[str, ...] = ()  # callers, senders, devices and addresses it met, as sightings name them
 
 
 class Settled(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -111,23 +112,27 @@ class _Packed(msgspec.Struct, array_like=True, gc=False):
     kept: bytes = b""
 
 
-class _PackedRaised(msgspec.Struct, array_like=True, gc=False):
-    """The same for an account that has raised findings, which a restore reads without unpacking. Read by older code as _Packed."""
+class _PackedMarked(msgspec.Struct, array_like=True, gc=False):
+    """The same for an account whose open challenges met somebody, or that has raised findings: a restore reads that without unpacking it.
+
+    Read by older code as _Packed.
+    """
 
     version: int
     offset: int
     deadline: Ms | None
     body: bytes
     kept: bytes
+    entities: tuple[str, ...]
     raised: tuple[Raised, ...]
 
 
-_SIX = 0x96  # how MessagePack begins an array of six
+_SEVEN = 0x97  # how MessagePack begins an array of seven
 _encoder = msgspec.msgpack.Encoder()
 plain = _encoder.encode
 _decode = msgspec.msgpack.Decoder(Timeline).decode
 _decode_packed = msgspec.msgpack.Decoder(_Packed).decode
-_decode_raised = msgspec.msgpack.Decoder(_PackedRaised).decode
+_decode_marked = msgspec.msgpack.Decoder(_PackedMarked).decode
 _decode_head = msgspec.msgpack.Decoder(Head).decode
 _words = zstandard.ZstdCompressionDict(WORDS, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
 _words.precompute_compress(level=_LEVEL)
@@ -142,9 +147,10 @@ def encode(timeline: Timeline) -> bytes:
     _encoder.encode_into(timeline, buffer)
     timeline.kept = kept
     body = _compress(buffer)
-    packed: _Packed | _PackedRaised = _Packed(STATE_VERSION, timeline.offset, timeline.deadline, body, kept)
-    if timeline.raised:
-        packed = _PackedRaised(STATE_VERSION, timeline.offset, timeline.deadline, body, kept, timeline.raised)
+    entities = tuple(sorted({entity for track in timeline.tracks for entity in track.entities})) if timeline.tracks else ()
+    packed: _Packed | _PackedMarked = _Packed(STATE_VERSION, timeline.offset, timeline.deadline, body, kept)
+    if entities or timeline.raised:
+        packed = _PackedMarked(STATE_VERSION, timeline.offset, timeline.deadline, body, kept, entities, timeline.raised)
     _encoder.encode_into(packed, buffer)
     return bytes(buffer)  # of its exact size: what an encoder gives is made larger and cut, which leaves holes in memory
 
@@ -154,14 +160,28 @@ def read_head(raw: bytes) -> Head:
     return read_versioned(_decode_head, raw, STATE_VERSION, "account state", "what is kept of an account is not its state")
 
 
-def raised_in(raw: bytes) -> tuple[Raised, ...]:
-    """Read what an account has raised from its encoded state, without unpacking it. Raises UnsupportedState for a damaged one."""
-    if not raw or raw[0] != _SIX:
-        return ()
+def _marked(raw: bytes) -> _PackedMarked | None:
+    if not raw or raw[0] != _SEVEN:
+        return None
     try:
-        return _decode_raised(raw).raised
+        return _decode_marked(raw)
     except (msgspec.DecodeError, UnicodeDecodeError) as e:
         raise UnsupportedState(f"what is kept of an account is not its state: {e}") from None
+
+
+def raised_in(raw: bytes) -> tuple[Raised, ...]:
+    """Read what an account has raised from its encoded state, without unpacking it. Raises UnsupportedState for a damaged one."""
+    marked = _marked(raw)
+    return () if marked is None else marked.raised
+
+
+def read_entities(raw: bytes) -> tuple[str, ...]:
+    """Read whom the open challenges of an encoded Timeline met, without unpacking it; nobody where an earlier version did not say.
+
+    Raises UnsupportedState for a damaged one.
+    """
+    marked = _marked(raw)
+    return () if marked is None else marked.entities
 
 
 def decode(raw: bytes) -> Timeline:

@@ -23,6 +23,7 @@ from pipeline.exits import FAILED, TOLD
 from pipeline.live import logs, metrics
 from pipeline.live.audit_worker import STAGE as AUDIT
 from pipeline.live.audit_worker import run_audit
+from pipeline.live.campaign import CampaignStage
 from pipeline.live.changelog import ChangelogReader
 from pipeline.live.detect import DetectStage
 from pipeline.live.disk_store import on_disk
@@ -46,7 +47,7 @@ from pipeline.wire.ingest import Ingest
 from pipeline.wire.pseudonym import Pseudonyms
 
 log = logging.getLogger(__name__)
-STAGES = ("ingest", "route", "detect")  # those that a deployment needs; the audit may stand beside them
+STAGES = ("ingest", "route", "detect", "campaign")  # those that a deployment needs; the audit may stand beside them
 METADATA_MS = 10_000  # a request of a few hundred bytes; Faust's five minutes left a group without partitions for as long
 REQUEST_TIMEOUT_S = 40.0  # the brokers' answer to anything; a session may not be longer
 COLLECT_EVERY = 200_000  # new objects that may be in a cycle, instead of 700: a few fetched batches have so many
@@ -128,6 +129,8 @@ def make_stage(settings: Settings, name: str, feeds: dict[Feed, int], health: He
         return RouteStage(policy, cached, settings.prefix, open_changelog, letters, health, place, settings.start_without_state)
     if name == "learn":
         return LearnStage(policy, SigningKey(settings.model_key()), settings.prefix, open_changelog, letters, health)
+    if name == "campaign":
+        return CampaignStage(policy, cached, settings.prefix, open_changelog, letters, health, place, settings.start_without_state)
     detect = DetectStage(policy, cached, settings.prefix, open_changelog, letters, health, place, settings.start_without_state)
     detect.models = shelf_of(settings, name)
     return detect

@@ -1,4 +1,4 @@
-"""What do the events of an account say? The live stage around core.partition: ``events`` in; alerts, decisions and holds out."""
+"""What do the events of an account say? The live stage around core.partition: ``events`` in; alerts, decisions, holds, sightings out."""
 
 import logging
 import time
@@ -31,7 +31,7 @@ class DetectStage(FoldingStage[Partition]):
     name = "detect"
     source = "events"
     changelog = "detect-state"
-    outputs = ("alerts", "decisions", "holds", "examples", "dead-letters")
+    outputs = ("alerts", "decisions", "holds", "examples", "sightings", "dead-letters")
     _encode = staticmethod(OutcomeEncoder("live").encode)
     models: LiveShelf | None = None  # where the models are that the log activates
     _floods: frozenset[int] | set[int] = frozenset()  # partitions in which there is one
@@ -69,9 +69,10 @@ class DetectStage(FoldingStage[Partition]):
         await super()._handle(held, batch)
 
     async def tick(self) -> None:
-        """As every folding stage; and tell how far the clock lies back, and which feeds it lacks."""
+        """As every folding stage; and tell how far the clock lies back, which feeds it lacks, and which campaigns it knows."""
         await super().tick()
         folds = [held.fold for held in self._held.values() if held.fold.now]
+        metrics.CAMPAIGNS.set(max([len(held.fold.detector.campaigns) for held in self._held.values()], default=0))
         metrics.CLOCK_AGE.set(max([time.time() - fold.now / 1000 for fold in folds], default=0.0))
         for feed in EVIDENCE_FEEDS:
             metrics.FEED_MISSING.labels(feed).set(any(feed in fold.missing for fold in folds))

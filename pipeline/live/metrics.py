@@ -10,7 +10,7 @@ from typing import Final, NamedTuple, TypeVar, get_args, get_type_hints
 from prometheus_client import CollectorRegistry, Counter, Gauge, GCCollector, Histogram, PlatformCollector, ProcessCollector
 
 from pipeline.core.events import AnyEvent
-from pipeline.core.outcome import Decision, Example, Finding, Hold, HoldEnded, Late, Outcome, Suppression
+from pipeline.core.outcome import Decision, Example, Finding, Hold, HoldEnded, Late, Outcome, Sighting, Suppression
 
 REGISTRY: Final = CollectorRegistry()
 ProcessCollector(registry=REGISTRY)
@@ -67,7 +67,7 @@ FEED_SUSPENDED = _declare(
 EVENTS_FOLDED = _declare(Counter, "offhook_events_folded", "Events folded, by type", "events", ["type"])
 QUARANTINED = _declare(Counter, "offhook_quarantined", "Accounts set aside because our own code failed on one of their events", "accounts")
 SET_ASIDE = _declare(
-    Gauge, "offhook_set_aside", "Accounts or lines that are not folded now because a bug of ours was tripped", "entities", ["stage"]
+    Gauge, "offhook_set_aside", "Accounts, lines or slots that are not folded now because a bug of ours was tripped", "entities", ["stage"]
 )
 DECISIONS = _declare(Counter, "offhook_decisions", "Decisions, by level and stage", "decisions", ["level", "stage"])
 ALERTS = _declare(
@@ -96,6 +96,20 @@ ALERT_LATENCY = _declare(
     "seconds",
     ["stage"],
     _LATENCY,
+)
+
+SIGHTINGS = _declare(
+    Counter,
+    "offhook_sightings",
+    "Callers, text senders, devices and addresses that an account met while a code was open, for the campaign stage to count",
+    "sightings",
+    ["kind"],
+)
+CAMPAIGN_NEWS = _declare(
+    Counter, "offhook_campaign_news", "What the campaign stage told all partitions of one that is on several accounts", "records", ["kind"]
+)
+CAMPAIGNS = _declare(
+    Gauge, "offhook_campaigns", "Callers, senders, devices and addresses on several accounts that detect knows of now", "entities"
 )
 
 BATCH_RECORDS = _declare(Histogram, "offhook_batch_records", "Records handled as one batch", "records", ["stage"], _SIZES)
@@ -156,7 +170,7 @@ PARTITIONS = _declare(
     Gauge, "offhook_partitions", "Partitions of this worker: assigned to it, and restored", "partitions", ["stage", "state"]
 )
 RESTORE_SECONDS = _declare(Histogram, "offhook_restore_seconds", "Time to restore the state of one partition", "seconds", ["stage"], _LONG)
-STATE_ENTITIES = _declare(Gauge, "offhook_state_entities", "Accounts or lines held in state", "entities", ["stage"])
+STATE_ENTITIES = _declare(Gauge, "offhook_state_entities", "Accounts, lines or slots of campaigns held in state", "entities", ["stage"])
 STATE_BYTES = _declare(Gauge, "offhook_state_bytes", "Encoded size of the state held", "bytes", ["stage"])
 FOREIGN_WRITES = _declare(
     Counter, "offhook_foreign_writes", "Changelog records of a superseded owner, read and ignored", "records", ["stage"]
@@ -177,6 +191,8 @@ for _what in PARITY_WHAT:  # a series that begins with its first fault would sho
     PARITY_CHECKED.labels(_what)
     PARITY_MISMATCHES.labels(_what)
 
+
+KINDS: Final = ("caller", "sender", "device", "network")  # of entities, as core.sighting names them
 
 _FOLDED: Final = {kind: EVENTS_FOLDED.labels(str(kind.__struct_config__.tag)) for kind in get_args(AnyEvent)}
 
@@ -208,6 +224,14 @@ def count_outcomes(outcomes: Iterable[Outcome]) -> None:
                 LATE.inc()
             case Example():
                 EXAMPLES.labels(str(outcome.label).lower(), outcome.source).inc()
+            case Sighting():
+                SIGHTINGS.labels(kind_of(outcome.entity)).inc()
+
+
+def kind_of(entity: str) -> str:
+    """What an entity is: ``caller``, ``sender``, ``device`` or ``network``."""
+    kind = entity.partition(":")[0]
+    return kind if kind in KINDS else "other"
 
 
 def table() -> str:

@@ -110,8 +110,8 @@ class Parity:
         """
         self.folded = first - 1
         self._build_since, self._outputs_since = build_since, outputs_since
-        if self._cut:
-            self._cut_until = arrived + 1000 * self._policy.feeds.silent_s  # from then on a silent feed is known to be silent
+        if self._cut:  # until a silent feed is known to be silent, and no campaign rests on meetings of before
+            self._cut_until = arrived + 1000 * max(self._policy.feeds.silent_s, self._policy.campaigns.reach_s)
 
     # --- what live has written
 

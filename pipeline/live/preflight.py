@@ -10,7 +10,8 @@ log = logging.getLogger(__name__)
 USES: Final[dict[str, tuple[str, ...]]] = {  # what each stage reads and writes
     "ingest": (*FEEDS, "events", "lines", "dead-letters"),
     "route": ("lines", "route-state", "events", "dead-letters"),
-    "detect": ("events", "detect-state", "alerts", "decisions", "holds", "examples", "models", "dead-letters"),
+    "detect": ("events", "detect-state", "alerts", "decisions", "holds", "examples", "sightings", "models", "dead-letters"),
+    "campaign": ("sightings", "campaign-state", "events", "dead-letters"),
     "learn": ("examples", "models", "dead-letters"),
     "audit": ("events", "detect-state", "alerts", "decisions", "models", "dead-letters"),
 }

@@ -16,7 +16,12 @@ from pipeline.live.quarantine import MARK, SetAside, decode
 from pipeline.reach import reach, refused
 from pipeline.settings import Settings
 
-CHANGELOGS: Final = {"detect": ("detect-state", "events"), "route": ("route-state", "lines")}  # stage -> its changelog, its input
+CHANGELOGS: Final = {  # stage -> its changelog, its input
+    "detect": ("detect-state", "events"),
+    "route": ("route-state", "lines"),
+    "campaign": ("campaign-state", "sightings"),
+}
+WHAT: Final = {"detect": "account", "route": "line", "campaign": "slot"}
 
 
 class Found(NamedTuple):
@@ -30,9 +35,8 @@ class Found(NamedTuple):
     why: SetAside
 
     def __str__(self) -> str:
-        what = "account" if self.stage == "detect" else "line"
         since = f"{self.source}/{self.partition}@{self.why.offset}"
-        return f"{what} {self.entity}: set aside by {self.stage}, version {self.why.code}, since {since}: {self.why.place}"
+        return f"{WHAT[self.stage]} {self.entity}: set aside by {self.stage}, version {self.why.code}, since {since}: {self.why.place}"
 
 
 def show(settings: Settings) -> list[Found]:

@@ -17,7 +17,7 @@ from pipeline.settings import Settings, variable_of
 from pipeline.wire.topics import TOPICS, TopicSpec
 
 # A record of the first goes to the partition of the same number of the second: the state lives beside what it is made from.
-TWINS: Final = (("events", "detect-state"), ("lines", "route-state"))
+TWINS: Final = (("events", "detect-state"), ("lines", "route-state"), ("sightings", "campaign-state"))
 BOOTSTRAP_MS: Final = 15_000
 # Changelogs are read whole at a restore: small segments, so that compaction reaches nearly all of them.
 COMPACTED: Final = {"segment.bytes": str(64 << 20), "min.cleanable.dirty.ratio": "0.2"}

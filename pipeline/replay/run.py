@@ -13,11 +13,12 @@ from pipeline.core.beats import BEAT_MS, BeatMaker, for_lines, with_routed
 from pipeline.core.champion import Shelf
 from pipeline.core.decision import Assessment
 from pipeline.core.errors import InvalidEvent, Refusal
-from pipeline.core.events import FEEDS, AnyEvent, Feed, Ms
-from pipeline.core.outcome import Decision, Example, Finding, Hold, HoldEnded, Late, Outcome
+from pipeline.core.events import FEEDS, AnyEvent, CampaignSeen, Feed, Ms
+from pipeline.core.outcome import Decision, Example, Finding, Hold, HoldEnded, Late, Outcome, Sighting
 from pipeline.core.partition import Partition
 from pipeline.core.policy import Policy
 from pipeline.core.route import Router
+from pipeline.replay.campaigns import Campaigns
 from pipeline.replay.flood import FloodGate
 from pipeline.replay.garbage import few_collections
 from pipeline.replay.outputs import Outputs
@@ -80,6 +81,7 @@ class Replay:
         self._main = self._partition(0)
         self._encode = OutcomeEncoder("replay").encode
         self._tally = Tally()
+        self._campaigns = Campaigns(policy, self._tally)
         self._flood = FloodGate(policy.feeds)
         self._feeds: tuple[Feed, ...] = tuple(feed for feed in FEEDS if feed not in self._without)
         self._counts: Counter[str] = Counter()  # records per feed
@@ -162,6 +164,8 @@ class Replay:
             raise self._main.tripped[0][1]  # a bug of ours: live sets the account aside, a replay is where to look at it
         if outcomes:
             self._emit(outcomes, event, record)
+            for said in self._campaigns.news(outcomes):
+                self._fold(said, None)
 
     def _fold_recorded(self, record: LogRecord) -> None:
         try:
@@ -171,6 +175,8 @@ class Replay:
         except InvalidEvent as e:
             self._refuse("events", record, e)
             return
+        if type(event) is CampaignSeen:
+            self._tally.campaigns.add(event.entity)
         partition = self._partitions.get(record.partition)
         if partition is None:  # one that is empty still knows the time and the model in force
             partition = self._partition(record.partition)
@@ -204,6 +210,9 @@ class Replay:
                 case Example():
                     tally.examples += 1
                     ts = outcome.time
+                case Sighting():
+                    tally.sightings += 1
+                    continue
                 case Late():
                     tally.late += 1
                     seconds = (outcome.arrived_at - outcome.occurred_at) // 1000
@@ -287,6 +296,8 @@ class Replay:
             holds=tally.holds,
             holds_ended=tally.holds_ended,
             examples=tally.examples,
+            sightings=tally.sightings,
+            campaigns=len(tally.campaigns),
             lead_time=tally.lead_time(),
         )
 

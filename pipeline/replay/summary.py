@@ -43,6 +43,8 @@ class Summary(msgspec.Struct, frozen=True):
     holds: int
     holds_ended: int
     examples: int
+    sightings: int  # meetings while a code was open, that the campaign stage counts
+    campaigns: int  # callers, senders, devices and addresses on several accounts within an hour
     lead_time: LeadTime
 
 
@@ -59,6 +61,8 @@ class Tally:
         self.holds_ended = 0
         self.examples = 0
         self.late = 0
+        self.sightings = 0
+        self.campaigns: set[str] = set()
         self._after_entry_ms: dict[str, Ms | None] = {}  # per finding: from the entry to the first alert
 
     def decision(self, decision: Decision) -> None:

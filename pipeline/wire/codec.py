@@ -5,19 +5,20 @@ rounded to six decimals.
 """
 
 import math
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
 import msgspec
 import orjson
 
 from pipeline.core.events import AnyEvent, LineEvent
-from pipeline.core.outcome import Decision, Example, Finding, Hold, HoldEnded, Late, Outcome, Replaced
+from pipeline.core.outcome import Decision, Example, Finding, Hold, HoldEnded, Late, Outcome, Replaced, Sighting
 from pipeline.wire import cloudevents, ocsf
 from pipeline.wire.instant import rfc3339
 from pipeline.wire.refusal import check_utf8, refusal
 
 DECIMALS = 6  # of probabilities, contributions and features: finer differences mean nothing
 Mode = Literal["live", "replay"]
+T = TypeVar("T")
 
 
 class OutRecord(NamedTuple):
@@ -32,8 +33,7 @@ class OutRecord(NamedTuple):
 _event_encoder = msgspec.json.Encoder()
 _event_decoder: msgspec.json.Decoder[AnyEvent] = msgspec.json.Decoder(AnyEvent)
 _line_decoder: msgspec.json.Decoder[LineEvent] = msgspec.json.Decoder(LineEvent)
-
-
+_sighting_decoder: msgspec.json.Decoder[Sighting] = msgspec.json.Decoder(Sighting)
 _example_decoder: msgspec.json.Decoder[Example] = msgspec.json.Decoder(Example)
 _EXAMPLE_FIELDS = frozenset(Example.__struct_fields__) | frozenset(Replaced.__struct_fields__)
 
@@ -45,7 +45,7 @@ def _field_names(union: object) -> frozenset[str]:
     return frozenset(field.encode_name for t in structs for field in t.fields) | {"type"}
 
 
-_FIELDS = _field_names(AnyEvent | LineEvent)
+_FIELDS = _field_names(AnyEvent | LineEvent) | frozenset(Sighting.__struct_fields__)
 
 
 def encode_event(event: AnyEvent | LineEvent) -> bytes:
@@ -53,22 +53,22 @@ def encode_event(event: AnyEvent | LineEvent) -> bytes:
     return _event_encoder.encode(event)
 
 
-def decode_event(value: bytes) -> AnyEvent:
-    """Decode a record of ``events``. Raises InvalidEvent."""
+def _decoded(decoder: "msgspec.json.Decoder[T]", value: bytes, fields: frozenset[str]) -> T:
     check_utf8(value)
     try:
-        return _event_decoder.decode(value)
+        return decoder.decode(value)
     except (msgspec.DecodeError, RecursionError, UnicodeError) as e:
-        raise refusal(e, _FIELDS) from None
+        raise refusal(e, fields) from None
+
+
+def decode_event(value: bytes) -> AnyEvent:
+    """Decode a record of ``events``. Raises InvalidEvent."""
+    return _decoded(_event_decoder, value, _FIELDS)
 
 
 def decode_line_event(value: bytes) -> LineEvent:
     """Decode a record of ``lines``. Raises InvalidEvent."""
-    check_utf8(value)
-    try:
-        return _line_decoder.decode(value)
-    except (msgspec.DecodeError, RecursionError, UnicodeError) as e:
-        raise refusal(e, _FIELDS) from None
+    return _decoded(_line_decoder, value, _FIELDS)
 
 
 def encode_example(example: Example) -> bytes:
@@ -78,15 +78,21 @@ def encode_example(example: Example) -> bytes:
 
 def decode_example(value: bytes) -> Example:
     """Decode a record of ``examples``. Raises InvalidEvent."""
-    check_utf8(value)
-    try:
-        return _example_decoder.decode(value)
-    except (msgspec.DecodeError, RecursionError, UnicodeError) as e:
-        raise refusal(e, _EXAMPLE_FIELDS) from None
+    return _decoded(_example_decoder, value, _EXAMPLE_FIELDS)
+
+
+def encode_sighting(sighting: Sighting) -> bytes:
+    """Encode a record of ``sightings``."""
+    return _event_encoder.encode(sighting)
+
+
+def decode_sighting(value: bytes) -> Sighting:
+    """Decode a record of ``sightings``. Raises InvalidEvent."""
+    return _decoded(_sighting_decoder, value, _FIELDS)
 
 
 class OutcomeEncoder:
-    """Turn outcomes into records of ``alerts``, ``decisions``, ``holds`` and ``examples``."""
+    """Turn outcomes into records of ``alerts``, ``decisions``, ``holds``, ``examples`` and ``sightings``."""
 
     def __init__(self, mode: Mode, source: str = "/offhook") -> None:
         """``source``: the URI reference of this deployment, for CloudEvents."""
@@ -110,6 +116,8 @@ class OutcomeEncoder:
                 return OutRecord("holds", hold_key(outcome.account_id, outcome.otp_id), None, ())
             case Example():
                 return OutRecord("examples", outcome.example_id.encode(), encode_example(outcome), ())
+            case Sighting():
+                return OutRecord("sightings", outcome.entity.encode(), encode_sighting(outcome), ())
             case Late():
                 return None
 

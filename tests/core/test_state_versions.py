@@ -21,6 +21,7 @@ from pipeline.wire.codec import decode_event, decode_line_event
 
 # Written by the code of version 1: the state of seven simulated accounts, some under attack, in the middle of what they live through;
 # the clock beside it; and all their events and beats, before and after.
+TRACKS = Timeline.__struct_fields__.index("tracks")
 RECORDED = Path(__file__).parent / "states" / "version_1.jsonl"
 
 
@@ -44,6 +45,7 @@ def test_state_of_version_1_is_read_as_it_was_written() -> None:
         found, written = msgspec.to_builtins(timelines.decode(raw)), msgspec.msgpack.decode(raw)
         assert found[3] == written[3] == account
         assert found[len(written) :] == msgspec.to_builtins(Timeline())[len(written) :], "what has been appended since is not there yet"
+        assert all(track.pop() == [] for track in found[TRACKS]), "nobody said then whom a challenge met"
         for finding in _findings(found):
             assert (finding.pop("suppressed"), finding.pop("benign_if")) == (None, ())
         assert msgspec.msgpack.encode(found[1 : len(written)]) == msgspec.msgpack.encode(written[1:])

@@ -1,6 +1,7 @@
 """Parity: what live wrote is compared with a second fold. Every way of being wrong is found, and what a crash repeats is not wrong."""
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import count
 from pathlib import Path
 
 import msgspec
@@ -8,7 +9,9 @@ import pytest
 
 from pipeline.core.beats import BeatMaker
 from pipeline.core.errors import InvalidEvent, UnsupportedState
-from pipeline.core.events import FEEDS, AnyEvent, Beat
+from pipeline.core.events import FEEDS, AnyEvent, Beat, CampaignSeen
+from pipeline.core.gatherer import Gatherer
+from pipeline.core.outcome import Sighting
 from pipeline.core.partition import Partition
 from pipeline.core.policy import Policy, policy_from
 from pipeline.core.route import Router
@@ -43,8 +46,14 @@ def events(tmp_path_factory: pytest.TempPathFactory) -> list[Event]:
     found: list[Event] = []
     lines, now = 0, 0
 
+    detect, gatherer, sightings = Partition(POLICY), Gatherer(POLICY), count()
+
     def add(event: AnyEvent) -> None:
-        found.append(Event(now, None if isinstance(event, Beat) else event.account_id.encode(), encode_event(event)))
+        keyless = isinstance(event, Beat | CampaignSeen)
+        found.append(Event(now, None if keyless else event.account_id.encode(), encode_event(event)))
+        for outcome in detect.fold(len(found), event):
+            if isinstance(outcome, Sighting) and (said := gatherer.fold(next(sightings), outcome)) is not None:
+                add(said)
 
     for record in read_log(out / "log.jsonl"):
         now = max(now, record.ts)
@@ -71,6 +80,7 @@ def events(tmp_path_factory: pytest.TempPathFactory) -> list[Event]:
         beat = beats.due(at)
         assert beat is not None
         add(beat)
+    assert any(b"campaign_seen" in event.value for event in found)
     return found
 
 
@@ -113,7 +123,7 @@ class Worker:
             for offset in range(first, end):
                 for outcome in self.fold.fold(offset, decode_event(self.events[offset].value)):
                     out = self.encode(outcome)
-                    if out is not None and out.topic != "holds":
+                    if out is not None and out.topic in ("alerts", "decisions"):
                         self.written.outputs.append(out)
             last = end >= until
             if state or not last:

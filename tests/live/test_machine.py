@@ -23,7 +23,7 @@ from pipeline.core.outcome import Late
 from pipeline.core.partition import Partition
 from pipeline.core.policy import Policy
 from pipeline.live.changelog import CLOCK, Image
-from pipeline.wire.codec import OutcomeEncoder, OutRecord, decode_event, encode_event
+from pipeline.wire.codec import OutcomeEncoder, OutRecord, decode_event, decode_sighting, encode_event
 from pipeline.wire.dead_letter import DeadLetters
 from tests.live.simulated import CHANGELOG, SOURCE, Broker, Request, SteppedLoop, Worker, Written
 from tests.stories import cast, played
@@ -393,13 +393,19 @@ class Machine(RuleBasedStateMachine):
         for truth in self.truth:
             for told in truth.told:
                 for said in told:
-                    wanted.setdefault(said[:2], {})[said] = None
+                    wanted.setdefault(_whose(said), {})[said] = None
         found: dict[tuple[str, bytes | None], list[Told]] = {}
         for said in self.told:
-            found.setdefault(said[:2], []).append(said)
+            found.setdefault(_whose(said), []).append(said)
         for place, said in found.items():
             if place[0] != "dead-letters":
                 assert said == list(wanted[place])
+
+
+def _whose(said: Told) -> tuple[str, bytes | None]:
+    """Topic and account: sightings lie by entity, which accounts of several partitions meet."""
+    topic, key, value, _ = said
+    return (topic, decode_sighting(value).account_id.encode()) if topic == "sightings" and value is not None else (topic, key)
 
 
 @pytest.fixture

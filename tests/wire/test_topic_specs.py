@@ -14,7 +14,8 @@ def test_every_feed_is_an_input_topic_and_no_other() -> None:
 
 def test_outputs_and_logs_between_the_stages_are_there() -> None:
     assert {name for name, spec in TOPICS.items() if spec.direction == "out"} == {"alerts", "decisions", "holds", "dead-letters"}
-    assert {name for name, spec in TOPICS.items() if spec.direction == "internal"} == {"events", "lines", "detect-state", "route-state"}
+    own = {"events", "lines", "sightings", "detect-state", "route-state", "campaign-state"}
+    assert {name for name, spec in TOPICS.items() if spec.direction == "internal"} == own
 
 
 @pytest.mark.parametrize("spec", TOPICS.values(), ids=lambda spec: spec.name)
@@ -32,6 +33,7 @@ def test_the_broker_stamps_arrivals_where_they_count(name: str) -> None:
 def test_state_lies_beside_its_source() -> None:
     assert TOPICS["detect-state"].partitions == TOPICS["events"].partitions
     assert TOPICS["route-state"].partitions == TOPICS["lines"].partitions
+    assert TOPICS["campaign-state"].partitions == TOPICS["sightings"].partitions
 
 
 def test_events_outlive_the_wait_for_a_disposition() -> None:

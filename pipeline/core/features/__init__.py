@@ -4,11 +4,12 @@ from pipeline.core.calls import CallSeen
 from pipeline.core.episode import Episode
 from pipeline.core.events import LoggedIn, Ms
 from pipeline.core.features.call import LONG_TALK_S, call_features, suspect_call, unexplained
+from pipeline.core.features.campaign import Heard, campaign_features
 from pipeline.core.features.code import code_features
 from pipeline.core.features.line import line_features
 from pipeline.core.features.vector import FIELDS, Features, as_dict
 from pipeline.core.policy import Policy
-from pipeline.core.profile import DAY_MS, HOUR_MS, Profile, Seen
+from pipeline.core.profile import DAY_MS, HOUR_MS, Profile, is_new
 
 __all__ = ["FIELDS", "LONG_TALK_S", "Features", "as_dict", "extract"]
 
@@ -16,8 +17,10 @@ TAKEOVER_CHANGES = ("payee_added", "password_changed", "phone_changed", "email_c
 LEAST_HISTORY_MS = 3 * DAY_MS  # before that, daily rates say nothing
 
 
-def extract(episode: Episode, profile: Profile, policy: Policy, account_id: str) -> tuple[Features, CallSeen | None]:
-    """Compute the features of an episode, and the call they speak of. About 60 us."""
+def extract(
+    episode: Episode, profile: Profile, policy: Policy, account_id: str, heard: Heard | None = None
+) -> tuple[Features, CallSeen | None]:
+    """Compute the features of an episode, and the call they speak of. About 60 us. ``heard``: asked of campaigns, where any run."""
     e, windows = episode, policy.windows
     challenge, entry, login = e.challenge, e.entry, e.login
     f: dict[str, object] = {}
@@ -80,6 +83,10 @@ def extract(episode: Episode, profile: Profile, policy: Policy, account_id: str)
             if entry.device_id is not None and login.device_id is not None:
                 f["entry_other_device"] = entry.device_id != login.device_id
 
+    # --- campaigns
+    if heard is not None:
+        campaign_features(f, e, profile, policy, heard)
+
     # --- line
     line_features(f, e, profile, policy, country, first.line if first is not None else None, first.line_country if first else None)
 
@@ -96,14 +103,6 @@ def extract(episode: Episode, profile: Profile, policy: Policy, account_id: str)
     f["test_account"] = account_id in policy.test_accounts
     f["unexplained_call"] = unexplained(f)
     return Features(**f), call  # type: ignore[arg-type]
-
-
-def is_new(known: dict[str, Seen], key: str, known_before: Ms) -> bool | None:
-    """Never seen, or first seen too recently; None while nothing has been known for long enough to compare with."""
-    seen = known.get(key)
-    if seen is not None and seen.first <= known_before:
-        return False
-    return True if any(s.first <= known_before for s in known.values()) else None
 
 
 def elsewhere(other: LoggedIn, login: LoggedIn, e: Episode, profile: Profile, known_before: Ms) -> bool:

@@ -85,6 +85,11 @@ class Features(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc
     calls_usual_per_day: float | None = None  # A4
     logins_usual_per_day: float | None = None  # A4
     test_account: bool = False  # B16: the policy names it
+    # campaigns: how many accounts, this one among them, met the same within the hour; None below the policy's number
+    same_caller_accounts: int | None = None  # C5, X2
+    same_sender_accounts: int | None = None  # X2
+    same_device_accounts: int | None = None  # X1
+    same_network_accounts: int | None = None  # X1
     # after the entry
     changes_after: int = 0  # P1: changes by the session in the ten minutes after
     takeover_change: bool = False  # P1: payee, phone, email, password or notifications

@@ -28,7 +28,9 @@ CARRIES: dict[str, tuple[str, ...]] = {
     "examples": ("example",),
     "models": ("model", "activation"),
     "detect-state": (_STATE,),
+    "campaign-state": (_STATE,),
     "route-state": (_STATE,),
+    "sightings": ("sighting",),
 }
 _ACTIONS = {"in": ("receive",), "out": ("send",), "internal": ("send", "receive")}
 
@@ -106,7 +108,7 @@ def _message(word: str, key: str) -> JsonSchema:
     }
     if word == _STATE:
         return message | {
-            "summary": "Stored state of the detector or the router; its form may change with any version.",
+            "summary": "Stored state of a stage; its form may change with any version.",
             "contentType": "application/octet-stream",
         }
     if word == "model":

@@ -11,7 +11,7 @@ from typing import Any, get_args
 import msgspec
 
 from pipeline.core import events
-from pipeline.core.outcome import Decision, Example, Hold, Reason
+from pipeline.core.outcome import Decision, Example, Hold, Reason, Sighting
 from pipeline.wire.cloudevents import SCHEMA_ROOT
 from pipeline.wire.records import RECORDS
 
@@ -51,7 +51,7 @@ def event_schemas() -> dict[str, JsonSchema]:
     named = {snake(k.__name__): of_type(k, closed=True) for k in sorted(kinds, key=lambda k: str(k.__name__))}
     named["event"] = {
         "title": "AnyEvent",
-        "description": "A record of the events topic: what happened to an account, a beat, or an activation.",
+        "description": "A record of the events topic: what happened to an account, a beat, an activation, or news of a campaign.",
         **of_type(events.AnyEvent, closed=True),
     }
     named["line_event"] = {
@@ -63,7 +63,7 @@ def event_schemas() -> dict[str, JsonSchema]:
 
 
 def outcome_schemas() -> dict[str, JsonSchema]:
-    """Build the schemas of decisions, holds and examples as the codec writes them: reasons by field name, a hold's end as RFC 3339."""
+    """Build the schemas of decisions, holds, examples and sightings as the codec writes them: reasons by name, a hold's end as RFC 3339."""
     decision = _say_ms(of_type(Decision, closed=True))
     reason = decision["$defs"]["Reason"]
     names = [field.name for field in msgspec.structs.fields(Reason)]
@@ -90,8 +90,9 @@ def outcome_schemas() -> dict[str, JsonSchema]:
     hold["properties"]["expires_at"] = {"description": "until when the code is valid", **RFC3339}
     for share in (decision["properties"]["probability"], decision["properties"]["threshold"], hold["properties"]["probability"]):
         share |= {"minimum": 0, "maximum": 1}
-    example = _say_ms(of_type(Example, closed=True))
-    return {"decision": document("decision", decision), "hold": document("hold", hold), "example": document("example", example)}
+    example, sighting = _say_ms(of_type(Example, closed=True)), _say_ms(of_type(Sighting, closed=True))
+    named = {"decision": decision, "hold": hold, "example": example, "sighting": sighting}
+    return {name: document(name, schema) for name, schema in named.items()}
 
 
 def of_type(kind: Any, *, closed: bool) -> JsonSchema:
