@@ -34,7 +34,7 @@ from pipeline.core.outcome import HoldEnded, Late, Outcome
 from pipeline.core.policy import Policy, Thresholds
 from pipeline.core.profile import DAY_MS, Profile, copied, seal, teach, with_line_change, with_link
 from pipeline.core.relevance import matters
-from pipeline.core.sighting import sightings
+from pipeline.core.sighting import meetings
 from pipeline.core.snooze import with_snooze
 from pipeline.core.tell import Voice, disposed, finding_of, hand_over, hold_of, names
 from pipeline.core.timeline import RecentEvent, Settled, Timeline, Track, inserted, plain
@@ -140,10 +140,12 @@ class Detector:
         """Say whom the account met while a code was open, and remember it for when a campaign becomes known."""
         if t.account_id in self.policy.test_accounts:
             return
-        for otp_id, sighting in sightings(t.recent, event, t.profile, self.policy, t.account_id):
-            out.append(sighting)
+        met, said = meetings(t.recent, event, t.profile, self.policy, t.account_id)
+        out += said
+        for otp_id, entity in met:
             t.tracks = tuple(
-                replace(x, entities=tuple(sorted({*x.entities, sighting.entity}))) if x.otp_id == otp_id else x for x in t.tracks
+                replace(x, entities=tuple(sorted({*x.entities, entity}))) if x.otp_id == otp_id and entity not in x.entities else x
+                for x in t.tracks
             )
 
     def _replaces(self, t: Timeline, known: RecentEvent, event: RecentEvent) -> bool:

@@ -5,7 +5,7 @@ themselves and on devices and networks known for hours, so that no order of arri
 (``exempt``) and outweighs. Whether the meeting was suspicious is judged for each account by itself (features.campaign).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from pipeline.core.episode import CLOCK_SKEW_MS, LOGIN_BEFORE_MS
 from pipeline.core.events import AsnKind, CallChanged, LoggedIn, MessageSeen, Ms, OtpDispatched, OtpEntered
@@ -17,6 +17,7 @@ from pipeline.core.timeline import RecentEvent
 OF_FEW: tuple[AsnKind, ...] = ("residential", "hosting", "proxy")  # behind one address of a mobile carrier or an office are thousands
 _RING_MS = 30_000  # a call may ring this long before it is answered
 Fact = tuple[str, bool]  # the entity, and whether it is the institution's own
+Meeting = tuple[str, Ms, bool]  # with when
 
 
 def is_open(event: RecentEvent, dispatch: OtpDispatched, policy: Policy) -> bool:
@@ -31,26 +32,59 @@ def is_open(event: RecentEvent, dispatch: OtpDispatched, policy: Policy) -> bool
     return isinstance(event, OtpEntered) and event.otp_id == dispatch.otp_id
 
 
-def sightings(
+def meetings(
     recent: tuple[RecentEvent, ...], event: RecentEvent, profile: Profile, policy: Policy, account_id: str
-) -> Iterator[tuple[str, Sighting]]:
-    """Whom the account met, as far as it follows from this event being there: each with the otp_id it concerns."""
-    if isinstance(event, OtpDispatched):
-        pairs = [(e, event) for e in recent if not isinstance(e, OtpDispatched) and is_open(e, event, policy)]
-    else:
-        pairs = [(event, d) for d in recent if isinstance(d, OtpDispatched) and is_open(event, d, policy)]
-    said: set[tuple[str, Ms, bool, str]] = set()
+) -> tuple[list[tuple[str, str]], list[Sighting]]:
+    """Whom the account met, as far as it follows from this event being there: (otp_id, entity) of each, and what there is to say of it.
+
+    A meeting is dated by the later of its two records, and said once for each stretch of time in which campaigns are counted.
+    """
+    found = list(_meetings(_pairs(recent, event, policy), profile, policy))
+    if not found:
+        return [], []
+    step = 1000 * policy.campaigns.step_s
+    tokens = {meeting[0].partition(":")[2] for _, meeting in found}
+    alike = [e for e in recent if (isinstance(e, OtpDispatched) or _may_name(e, tokens)) and e is not event]
+    dispatches = tuple(e for e in alike if isinstance(e, OtpDispatched))
+    known = {
+        (entity, at // step, own)
+        for e in alike
+        if not isinstance(e, OtpDispatched)
+        for _, (entity, at, own) in _meetings(_pairs(dispatches, e, policy), profile, policy)
+    }
+    said: list[Sighting] = []
+    for entity, at, own in sorted({meeting for _, meeting in found}):
+        if (entity, at // step, own) not in known:
+            known.add((entity, at // step, own))
+            said.append(Sighting(entity=entity, account_id=account_id, occurred_at=at, arrived_at=event.arrived_at, exempt=own))
+    return sorted({(otp_id, meeting[0]) for otp_id, meeting in found}), said
+
+
+def _may_name(event: RecentEvent, tokens: set[str]) -> bool:
+    match event:
+        case CallChanged() | MessageSeen():
+            return bool(event.peer) and event.peer[0] in tokens
+        case LoggedIn():
+            return event.device_id in tokens or (event.ip is not None and address(event.ip) in tokens)
+        case OtpEntered():
+            return event.device_id in tokens
+        case _:
+            return False
+
+
+def _pairs(recent: tuple[RecentEvent, ...], event: RecentEvent, policy: Policy) -> list[tuple[RecentEvent, OtpDispatched]]:
+    """The pairs of a fact and a dispatch near it that an event makes. A receipt is no dispatch."""
+    if not isinstance(event, OtpDispatched):
+        return [(event, d) for d in recent if isinstance(d, OtpDispatched) and d.status != "delivered" and is_open(event, d, policy)]
+    if event.status == "delivered":
+        return []
+    return [(e, event) for e in recent if not isinstance(e, OtpDispatched) and is_open(e, event, policy)]
+
+
+def _meetings(pairs: Iterable[tuple[RecentEvent, OtpDispatched]], profile: Profile, policy: Policy) -> Iterator[tuple[str, Meeting]]:
     for fact, dispatch in pairs:
-        for entity, exempt in _facts(fact, dispatch, profile, policy):
-            key = (entity, fact.occurred_at, exempt, dispatch.otp_id)
-            if key not in said:
-                said.add(key)
-                yield (
-                    dispatch.otp_id,
-                    Sighting(
-                        entity=entity, account_id=account_id, occurred_at=fact.occurred_at, arrived_at=event.arrived_at, exempt=exempt
-                    ),
-                )
+        for entity, own in _facts(fact, dispatch, profile, policy):
+            yield dispatch.otp_id, (entity, max(fact.occurred_at, dispatch.occurred_at), own)
 
 
 def _facts(event: RecentEvent, dispatch: OtpDispatched, profile: Profile, policy: Policy) -> Iterator[Fact]:

@@ -15,16 +15,19 @@ from pipeline.simulate.scene import Actor, Scene
 
 ABROAD = ("NL", "RO", "NG", "US", "DE", "VN")
 CAMPAIGN_EVERY_MS = 3 * 60 * MINUTE  # a bot service runs one campaign in so long
+CAMPAIGN_ADDRESSES = 3  # machines or exits that a campaign works from (a proposal: no source says)
+CAMPAIGN_ADDRESS_KEPT = 0.6  # of its logins; the others come from an address of their own
 
 
 class Campaign(msgspec.Struct, frozen=True):
-    """One bot service at work: the same caller number and machines over many accounts, within the hour."""
+    """One bot service at work: the same caller number, machines and a few addresses over many accounts, within the hour."""
 
     begin: int
     caller: Peer
     device: Device
     asn_kind: AsnKind
     asn: int
+    addresses: tuple[str, ...]
 
 
 class Picked(NamedTuple):
@@ -55,11 +58,14 @@ def campaigns(seed: int, family: Family, begin: int, end: int) -> list[Campaign]
     if hours.days <= 0.0:
         return []
     made: list[Campaign] = []
-    for _ in range(max(1, round((end - begin) / CAMPAIGN_EVERY_MS))):
+    for number in range(max(1, round((end - begin) / CAMPAIGN_EVERY_MS))):
         kind: AsnKind = weighted(rng, (("hosting", 0.5), ("proxy", 0.5)))
         asn = network(rng, kind, "NL").asn
         device = Device(token(rng, "d"), AGENTS[rng.randrange(5, len(AGENTS))])
-        made.append(Campaign(hours.pick(rng), _caller(rng, family.attackers, "GB"), device, kind, asn))
+        begin_at, caller = hours.pick(rng), _caller(rng, family.attackers, "GB")
+        own = derived(seed, "campaign addresses", number)  # apart, so that what was drawn before stays as it was
+        addresses = tuple(address(own, kind, asn) for _ in range(CAMPAIGN_ADDRESSES))
+        made.append(Campaign(begin_at, caller, device, kind, asn, addresses))
     return made
 
 
@@ -85,7 +91,10 @@ class Attacker:
         device = campaign.device if campaign is not None and rng.random() < 0.5 else Device(token(rng, "d"), agent)
         country = ABROAD[rng.randrange(len(ABROAD))] if rng.random() < self.habits.abroad else c.country
         if campaign is not None and kind is None:
-            return Actor(device, Network(campaign.asn, campaign.asn_kind, country, address(rng, campaign.asn_kind, campaign.asn)))
+            drawn = address(rng, campaign.asn_kind, campaign.asn)
+            chance = Random(drawn)
+            where = chance.choice(campaign.addresses) if chance.random() < CAMPAIGN_ADDRESS_KEPT else drawn
+            return Actor(device, Network(campaign.asn, campaign.asn_kind, country, where))
         chosen: AsnKind = weighted(rng, self.habits.proxies) if kind is None else kind
         made = network(rng, chosen, country)
         if chosen == "residential" and rng.random() < 0.25:  # a proxy that happens to be at the customer's own provider

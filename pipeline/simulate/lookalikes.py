@@ -4,7 +4,7 @@ from collections.abc import Callable
 from random import Random
 
 from pipeline.core.events import Direction, Purpose
-from pipeline.simulate.chance import weighted
+from pipeline.simulate.chance import HOUR, derived, weighted
 from pipeline.simulate.daily import afterwards, contact, plain_login, stranger
 from pipeline.simulate.identifiers import AGENTS, BANK, Device, Network, Peer, address, device, network, stranger_number, token
 from pipeline.simulate.people import Customer, Trait
@@ -12,6 +12,7 @@ from pipeline.simulate.scene import Actor, Scene
 
 Lookalike = Callable[[Scene, int], None]
 ABROAD = ("ES", "FR", "IT", "DK", "GR")
+SHIFT = 3 * HOUR  # a call centre shows one number for so long
 
 
 def b1(scene: Scene, at: int) -> None:
@@ -107,9 +108,15 @@ def b8(scene: Scene, at: int) -> None:
 
 def b9(scene: Scene, at: int) -> None:
     """A telemarketer's robot rings while the code is under way, and is not answered."""
-    peer = Peer(stranger_number(scene.rng, scene.customer.country), "voip", "B" if scene.chance(0.5) else "C")
+    own = stranger_number(scene.rng, scene.customer.country)
+    peer = Peer(call_centre(own, "telemarketer", at, scene.customer.country), "voip", "B" if scene.chance(0.5) else "C")
     scene.call(at + scene.seconds(0, 20), peer, talk_ms=None)
     plain_login(scene, at)
+
+
+def call_centre(own: str, what: str, at: int, country: str) -> str:
+    """A number that most callers of a kind show to everybody for a shift; ``own``: the one drawn for this caller, kept by the others."""
+    return own if Random(own).random() < 0.3 else stranger_number(derived(0, what, country, at // SHIFT), country)
 
 
 def b10(scene: Scene, at: int) -> None:

@@ -28,7 +28,7 @@ K = TypeVar("K")
 Progress = Callable[[float, str], None]  # fraction done, and what was done
 
 TESTS = "B16"  # the story of the bank's own monitors and exercises
-VERSION = 1  # of the simulator: another number, another log from the same seed
+VERSION = 2  # of the simulator: another number, another log from the same seed
 PRIOR = 1 / 150  # so that a morning shows a few dozen; at a bank one in 1,000 to 100,000 (domain.md)
 LOOKALIKES = 0.03
 COVERAGE = 0.92  # of the lines: few institutions get the calls of every carrier

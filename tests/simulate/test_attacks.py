@@ -183,6 +183,17 @@ def test_campaigns_use_one_number_on_many_accounts_within_the_hour(stories: Worl
     assert max(most(calls) for calls in by_number.values()) >= 3
 
 
+def test_campaigns_work_from_a_few_addresses_and_others_do_not(stories: World) -> None:
+    attacks = [c for label in ("takeover", "attempt") for c in stories.live(label=label)]
+    from_one: dict[str, set[str]] = {}
+    for case in attacks:
+        for login in case.logins:
+            if login["asn_kind"] in ("hosting", "proxy"):
+                from_one.setdefault(login["ip"], set()).add(case.account)
+    assert max(len(accounts) for accounts in from_one.values()) >= 3
+    assert mean(len(accounts) == 1 for accounts in from_one.values()) > 0.5
+
+
 @pytest.mark.parametrize("pick", [min, max])
 def test_timing_varies_so_that_attacks_and_customers_overlap(stories: World, pick: Callable[[list[float]], float]) -> None:
     def latency(cases: list[Case]) -> list[float]:

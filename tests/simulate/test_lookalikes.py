@@ -80,6 +80,11 @@ def test_b9_telemarketer_is_not_answered(stories: World) -> None:
         assert any(c["answered_at"] is None and c.get("attestation") in {"B", "C"} for c in case.calls(30, 60))
 
 
+def test_b9_telemarketers_of_a_shift_share_a_number(stories: World) -> None:
+    numbers = [c["peer"] for case in seen(stories, "B9") for c in case.calls(30, 60) if c["answered_at"] is None and c.get("peer")]
+    assert len(set(numbers)) < 0.8 * len(numbers)
+
+
 def test_b10_call_began_long_before(stories: World) -> None:
     cases = seen(stories, "B10")
     assert all(case.sent_at - ms(case.truth["call_answered_at"]) > 500_000 for case in cases)
