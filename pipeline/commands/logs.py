@@ -54,7 +54,9 @@ def demo(seed: int, accounts: int, hours: float, out: Path) -> None:
     help="Folder of recorded calls and messages that are the background (Copenhagen Networks Study).",
 )
 @click.option("--coverage", type=click.FloatRange(0, 1), help="Share of lines whose carrier tells the bank, with full feeds.")
-@click.option("--family", type=click.Choice(["a", "b"]), default="a", show_default=True, help="Parameters of the world; b is held out.")
+@click.option(
+    "--family", type=click.Choice(["a", "b", "c"]), default="a", show_default=True, help="Parameters of the world; b and c are held out."
+)
 @click.option("--noise/--no-noise", default=True, show_default=True, help="Duplicates, disorder, late and malformed records.")
 @click.option("--compress", type=click.Choice(["gz", "zst"]), help="Compress the log.")
 def simulate(seed: int, accounts: int, hours: float, out: Path, history_days: int, start: str | None, prior: float | None,

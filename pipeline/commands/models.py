@@ -97,7 +97,7 @@ def publish(file: Path) -> None:
 @click.option("--why", required=True, metavar="TEXT", help="The evidence, such as what `models compare` said.")
 @click.option("--by", required=True, metavar="NAME", help="Whose decision it is.")
 def promote(model_id: str, challengers: tuple[str, ...], alert: float | None, watch: float | None, why: str, by: str) -> None:
-    """Put the model ID in force: it scores from this place in the log on. `m_hand1` is the model that the policy weighs.
+    """Put the model ID in force: it scores from this place in the log on. `m_fitted2` is the model that the policy weighs.
 
     Checks that the snapshots are in the topic `models` and may be used, then writes an activation to every partition of `events`.
     """
@@ -113,7 +113,7 @@ def promote(model_id: str, challengers: tuple[str, ...], alert: float | None, wa
 @click.option("--by", required=True, metavar="NAME", help="Whose decision it is.")
 def rollback(to: str | None, why: str, by: str) -> None:
     """Put back in force what was before. Itself an activation: the log keeps both. Without an earlier one, the policy's own model."""
-    from pipeline.core.model import HAND
+    from pipeline.core.model import WEIGHED
 
     settings = load_settings()
     shelved = _shelved(settings)
@@ -125,7 +125,7 @@ def rollback(to: str | None, why: str, by: str) -> None:
     last, back = shelved.activations[-1], earlier[-1] if earlier else None
     reason = f"takes back {last.activation_id}: {why}"
     if back is None:
-        _activate(settings, shelved, HAND, (), None, None, reason, by)
+        _activate(settings, shelved, WEIGHED, (), None, None, reason, by)
     else:
         _activate(settings, shelved, back.champion, back.challengers, back.alert, back.watch, reason, by)
 
@@ -148,13 +148,13 @@ def compare(
     """
     import msgspec
 
-    from pipeline.core.model import HAND, Model
+    from pipeline.core.model import WEIGHED, Model
     from pipeline.replay.compare import compare as run
     from pipeline.replay.compare import table
 
     settings, policy = load_settings(), load_policy(policy_file)
-    found: dict[str, Scoring] = {HAND: Model(policy)}
-    wanted = [i for i in ids if i != HAND]
+    found: dict[str, Scoring] = {WEIGHED: Model(policy)}
+    wanted = [i for i in ids if i != WEIGHED]
     on_topic = [i for i in wanted if not Path(i).is_file()]
     shelved = _shelved(settings) if on_topic else None
     for name in wanted:

@@ -9,11 +9,11 @@ from typing import Protocol
 from pipeline.core.detector import Detector
 from pipeline.core.events import Activation
 from pipeline.core.features import Features
-from pipeline.core.model import HAND, Model, Score, Scoring
+from pipeline.core.model import WEIGHED, Model, Score, Scoring
 from pipeline.core.outcome import RuleHit
 from pipeline.core.policy import Thresholds
 
-BY_HAND = HAND.rstrip("0123456789")  # how the ids of all versions of the model begin that the policy weighs
+_FAMILY = WEIGHED.rstrip("0123456789")  # how the ids of all versions of the model begin that the policy weighs
 
 
 class Shelf(Protocol):
@@ -43,7 +43,7 @@ class NotEquipped:
 
 def is_by_hand(model_id: str) -> bool:
     """Whether an id names the model that the policy weighs, which is always there."""
-    return model_id.startswith(BY_HAND)
+    return model_id.startswith(_FAMILY)
 
 
 def named_by(activation: Activation | None) -> tuple[str, ...]:

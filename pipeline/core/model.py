@@ -1,8 +1,9 @@
 """How likely is a takeover? A logistic model over named terms: features -> probability and signed contributions.
 
-The weights below are the starting point, written down by hand in natural-log units with the reason for each; contributions add up to
-the log-odds exactly. The intercept is the base rate: one attack in 10,000 codes. Every term is 0 when its feature is missing, so
-absent data neither accuses nor acquits. Where a share is given, a weight is about ln(share among attacks / share among benign).
+The weights below are set by hand, in natural-log units, with the reason for each: what a person would defend. In force are those of
+pipeline.core.weights, which labelled logs made of them; a policy may override any. Contributions add up to the log-odds exactly. The
+intercept is the base rate: one attack in 10,000 codes. Every term is 0 when its feature is missing, so absent data neither accuses
+nor acquits. Where a share is given, a weight is about ln(share among attacks / share among benign).
 """
 
 from collections.abc import Callable, Mapping
@@ -15,14 +16,15 @@ from pipeline.core.features import LONG_TALK_S, Features
 from pipeline.core.outcome import Reason, RuleHit
 from pipeline.core.policy import Policy
 from pipeline.core.rules import RULES, RULES_BY_NAME
+from pipeline.core.weights import FITTED
 
 INTERCEPT = -9.21  # ln(1e-4): attacks are one in 10,000 codes or fewer (domain.md, anchors)
-MODEL_VERSION = "1"
-HAND = f"m_hand{MODEL_VERSION}"  # the id of the model that is in force without an activation
+MODEL_VERSION = "2"
+WEIGHED = f"m_fitted{MODEL_VERSION}"  # the id of the model that is in force without an activation
 
 
 class Term(msgspec.Struct, frozen=True):
-    """One part of the log-odds: its name, weight, how an analyst says it, why it weighs that much, and when it counts."""
+    """One part of the log-odds: its name, weight by hand, how an analyst says it, why it weighs that much, and when it counts."""
 
     name: str
     weight: float
@@ -150,15 +152,16 @@ RULE_WEIGHTS: dict[str, float] = {  # what a pattern adds to its parts: they are
     "R15": 0.5,
 }
 
-WEIGHTS: dict[str, float] = {
+BY_HAND: dict[str, float] = {
     "intercept": INTERCEPT,
     **{t.name: t.weight for t in TERMS},
     **{r.name: RULE_WEIGHTS[r.uid] for r in RULES},
 }
+WEIGHTS: dict[str, float] = {**BY_HAND, **FITTED}  # in force, where the policy says nothing
 
 
 class Model:
-    """The hand-weighted logistic model, with the policy's overrides in place."""
+    """The logistic model, with the policy's overrides in place."""
 
     def __init__(self, policy: Policy, weights: Mapping[str, float] | None = None) -> None:
         """``weights``: instead of the policy's; what they do not name weighs nothing. Raises ValueError when a weight does not exist."""
@@ -170,7 +173,7 @@ class Model:
         of_call = {t.name for t in TERMS if t.of_call}
         self._terms = tuple(terms)
         self._terms_without_call = tuple(t for t in terms if t[0] not in of_call)
-        self.id = HAND
+        self.id = WEIGHED
 
     def score(self, features: Features, rules: tuple[RuleHit, ...]) -> Score:
         """Score an episode. Contributions below 1e-9 are left out; the sum of all is the log-odds."""

@@ -14,7 +14,7 @@ from pipeline.core.champion import is_by_hand
 from pipeline.core.detector import VERSION
 from pipeline.core.errors import UnsupportedState
 from pipeline.core.events import Ms
-from pipeline.core.model import HAND
+from pipeline.core.model import WEIGHED
 from pipeline.core.partition import Partition
 from pipeline.core.policy import Policy
 from pipeline.core.suppression import FLOOD
@@ -122,7 +122,7 @@ def build_in(decision: bytes) -> Build | None:
     except msgspec.DecodeError:
         return None
     model_id = said.model_id or ""
-    return Build(said.policy_id or "", model_id if not model_id or is_by_hand(model_id) else HAND, said.version or "")
+    return Build(said.policy_id or "", model_id if not model_id or is_by_hand(model_id) else WEIGHED, said.version or "")
 
 
 class Share:

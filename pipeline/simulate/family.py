@@ -1,4 +1,8 @@
-"""Which numbers is the world made of: two families of parameters, the second held out for evaluation and never tuned on."""
+"""Which numbers is the world made of: three families of parameters, the second and the third held out for evaluation and never tuned on.
+
+Family a is the world of the anchors. In b customers are on the phone more and attackers hide better, abroad and at random; in c
+customers are like those of a, and attackers are an industry: local addresses, vouched-for numbers, a machine that relays the code at once.
+"""
 
 from typing import Literal
 
@@ -7,7 +11,7 @@ import msgspec
 from pipeline.core.events import AsnKind, Attestation
 from pipeline.simulate.chance import Span, Spread
 
-FamilyName = Literal["a", "b"]
+FamilyName = Literal["a", "b", "c"]
 
 
 class People(msgspec.Struct, frozen=True, kw_only=True):
@@ -124,6 +128,44 @@ FAMILIES: dict[FamilyName, Family] = {
             stories=(
                 ("V1", 10), ("V2", 14), ("V3", 14), ("V4", 14), ("V5", 4), ("V6", 5), ("V7", 4),
                 ("V8", 4), ("V9", 3), ("V10", 6), ("V11", 5), ("V12", 7), ("V13", 5), ("V14", 5),
+            ),
+        ),
+    ),
+    "c": Family(
+        name="c",
+        people=People(
+            stranger_calls=1.4,
+            contact_calls=2.6,
+            answer_stranger=0.18,
+            contact_talk=Spread(110.0, 1.2),
+            entry=Spread(9.0, 0.4),
+            autofill=0.5,
+            voice_codes=0.02,
+            new_device=0.03,
+            other_network=0.12,
+        ),
+        attackers=Attackers(
+            start=Span(0.0, 12.0),
+            warm_up=Span(5.0, 25.0),
+            answered=0.2,
+            dials=8,
+            redial=Span(2.0, 10.0),
+            script=Spread(11.0, 0.25),
+            human_script=Spread(400.0, 0.5),
+            relay=Spread(1.5, 0.4),
+            hang_up=Spread(1.0, 0.6),
+            conversion=Span(0.4, 0.9),
+            proxies=(("mobile", 0.4), ("residential", 0.45), ("hosting", 0.15)),
+            abroad=0.05,
+            same_agent=0.8,
+            attestation=((None, 0.25), ("C", 0.1), ("B", 0.15), ("A", 0.48), ("failed", 0.02)),
+            spoofs_bank=0.15,
+            withheld=0.04,
+            campaign_min=90,
+            follow_up=0.9,
+            stories=(
+                ("V1", 12), ("V2", 8), ("V3", 6), ("V4", 14), ("V5", 8), ("V6", 6), ("V7", 6),
+                ("V8", 6), ("V9", 5), ("V10", 8), ("V11", 6), ("V12", 5), ("V13", 5), ("V14", 5),
             ),
         ),
     ),

@@ -17,6 +17,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from pipeline.core.model import Model
 from pipeline.core.policy import Policy, policy_from
 from pipeline.replay.cases import read_cases
 from pipeline.replay.run import Replay
@@ -25,12 +26,21 @@ from pipeline.simulate.run import simulate
 from pipeline.wire.log import merge_logs
 from pipeline.wire.pseudonym import Pseudonyms
 
+MODEL = Model(Policy()).id
 VIEWS = ("full", "no-telephony", "probe", "app")
 HELD_OUT = range(9011, 9100)  # never used while weights, features or thresholds were chosen (9001 to 9006 were, once, after a first look)
 
 
-def run(seed: int, view: str, options: argparse.Namespace, telephony: Path | None = None) -> tuple[list[Truth], list[object]]:
-    """Simulate one seed, replay what this bank sees of it, and read back what was said."""
+def run(
+    seed: int, view: str, options: argparse.Namespace, telephony: Path | None = None, family: str = "a"
+) -> tuple[list[Truth], list[object]]:
+    """Simulate one seed, replay what this bank sees of it, and read back what was said; what stands in ``options.parts`` is taken from
+    there, so that a long measurement can be made in pieces.
+    """
+    name = f"{Policy().id}-{MODEL}-{'recorded' if telephony else family}-{view}-{seed}-{options.accounts}x{options.hours:g}"
+    part = options.parts / name
+    if (part / "alerts.jsonl").exists():
+        return read_truth(part / "truth.jsonl"), read_cases(part)
     folder = Path(tempfile.mkdtemp(prefix="offhook-figures-"))
     try:
         world = simulate(
@@ -40,14 +50,18 @@ def run(seed: int, view: str, options: argparse.Namespace, telephony: Path | Non
             folder,
             prior=None if telephony else options.prior,
             feeds=view,
-            family=options.family,
+            family=family,
             history_days=options.history_days,
             telephony=telephony,
         )
         truths = read_truth(folder / world.truth)
         policy = policy_from(tomllib.loads((folder / world.policy).read_text()))
         Replay(policy, Pseudonyms.for_demo(), folder / "said").run(merge_logs([folder / world.log]))
-        return truths, read_cases(folder / "said")
+        part.mkdir(parents=True, exist_ok=True)
+        shutil.copy(folder / world.truth, part / "truth.jsonl")
+        shutil.copy(folder / "said" / "alerts.jsonl", part / "alerts.tmp")
+        (part / "alerts.tmp").rename(part / "alerts.jsonl")  # last of all: what is there is whole
+        return truths, read_cases(part)
     finally:
         shutil.rmtree(folder)
 
@@ -176,7 +190,9 @@ def main() -> int:
     parser.add_argument("--hours", type=float, default=48.0)
     parser.add_argument("--history-days", type=int, default=14)
     parser.add_argument("--prior", type=float, default=0.02, help="attacks per honest challenge: enough of each variant to count")
-    parser.add_argument("--family", default="a", help="parameters of the world (b: another world)")
+    parser.add_argument(
+        "--parts", type=Path, default=Path("out/figures"), help="where what was measured already is kept, by policy and seed"
+    )
     parser.add_argument("--views", default=",".join(VIEWS))
     parser.add_argument("--telephony", type=Path, help="folder of the recorded calls (Copenhagen Networks Study), as one more background")
     parser.add_argument("--readme", type=Path, help="write the tables into this README")

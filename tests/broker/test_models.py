@@ -15,7 +15,7 @@ from pipeline.__main__ import main
 from pipeline.core.events import Activation, Disposed
 from pipeline.core.learn.snapshot import read_snapshot
 from pipeline.core.learn.student import Student
-from pipeline.core.model import HAND
+from pipeline.core.model import WEIGHED
 from pipeline.core.policy import Policy, policy_from
 from pipeline.core.sampling import taken
 from pipeline.live.changelog import ChangelogReader
@@ -101,7 +101,7 @@ def test_verdicts_teach_a_model_that_is_promoted_scores_and_is_taken_back(
     newest = snapshots(live)[-1][0]
     why = ("--why", "a test", "--by", "nobody")
     assert "not in the topic" in offhook(live, "models", "promote", "m_0000000000", *why, fails=True)
-    offhook(live, "models", "promote", newest, "--challenger", HAND, "--alert", "0.4", *why)
+    offhook(live, "models", "promote", newest, "--challenger", WEIGHED, "--alert", "0.4", *why)
     live.append("events", second)
     live.settled(("detect",))
     assert newest in offhook(live, "models", "list")
@@ -114,10 +114,10 @@ def test_verdicts_teach_a_model_that_is_promoted_scores_and_is_taken_back(
     assert_outputs(live, expected_said)
     assert_state(live, expected_said)
     made = [json.loads(k.value or b"{}") for k in live.read("decisions")]
-    by_model = {name: [m for m in made if m["model_id"] == name] for name in (HAND, newest)}
+    by_model = {name: [m for m in made if m["model_id"] == name] for name in (WEIGHED, newest)}
     assert len(by_model[newest]) > 10
-    assert all(m["threshold"] == 0.4 and [c["model_id"] for c in m["challengers"]] == [HAND] for m in by_model[newest])
-    assert all("challengers" not in m for m in by_model[HAND])
+    assert all(m["threshold"] == 0.4 and [c["model_id"] for c in m["challengers"]] == [WEIGHED] for m in by_model[newest])
+    assert all("challengers" not in m for m in by_model[WEIGHED])
     assert all(m["control"] for m in made if m["level"] == "alert")
 
 
@@ -134,7 +134,7 @@ def test_what_was_tampered_with_never_scores_and_never_ends_detect(
     live.append("events", recorded[:1500])
     detect = live.start("detect")
     live.finish({"detect": detect})
-    assert {json.loads(k.value or b"{}")["model_id"] for k in live.read("decisions")} == {HAND}
+    assert {json.loads(k.value or b"{}")["model_id"] for k in live.read("decisions")} == {WEIGHED}
     policy = policy_from(tomllib.loads(POLICY))
     assert_outputs(live, refold(live.read("events"), policy=policy, models=Dump(policy, KEY.verify_key, dumped(live, "models"))))
     assert f"the model {true} is refused and does not score: tampered" in capfd.readouterr().err

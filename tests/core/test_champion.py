@@ -10,7 +10,7 @@ from pipeline.core import timeline as timelines
 from pipeline.core.champion import NoModels, Shelf, thresholds_of
 from pipeline.core.events import Activation, AnyEvent, Beat, Mark, OtpDispatched, OtpEntered
 from pipeline.core.features import Features
-from pipeline.core.model import HAND, Score, Scoring
+from pipeline.core.model import WEIGHED, Score, Scoring
 from pipeline.core.outcome import Challenger, Decision, Outcome, Reason, RuleHit
 from pipeline.core.partition import Partition
 from pipeline.core.policy import Policy, Thresholds
@@ -81,22 +81,22 @@ def folded(events: list[AnyEvent], shelf: Shelf | None = None, restart: bool = F
 
 
 STORY = [
-    beat(T0 - 1000), *code(1), activation("m_low", HAND), *code(2), activation("m_high", "m_low", HAND, alert=0.95, watch=0.5), *code(3),
-    activation(HAND), *code(4), beat(T0 + 3 * 3_600_000),
+    beat(T0 - 1000), *code(1), activation("m_low", WEIGHED), *code(2), activation("m_high", "m_low", WEIGHED, alert=0.95, watch=0.5), *code(3),
+    activation(WEIGHED), *code(4), beat(T0 + 3 * 3_600_000),
 ]  # fmt: skip
 
 
 def test_each_decision_is_made_by_what_is_in_force_at_its_place() -> None:
     said, partition = folded(STORY)
     first, low, high, back = entries(said)
-    assert (first.model_id, first.challengers, first.threshold) == (HAND, (), 0.5)
+    assert (first.model_id, first.challengers, first.threshold) == (WEIGHED, (), 0.5)
     assert (low.model_id, low.probability, low.level) == ("m_low", 0.2, "watch")
-    assert low.challengers == (Challenger(HAND, low.challengers[0].probability),)
+    assert low.challengers == (Challenger(WEIGHED, low.challengers[0].probability),)
     assert 0 < low.challengers[0].probability < 0.05
     assert (high.model_id, high.probability, high.level, high.threshold) == ("m_high", 0.9, "watch", 0.95)
-    assert [c.model_id for c in high.challengers] == ["m_low", HAND]
-    assert (back.model_id, back.challengers, back.threshold) == (HAND, (), 0.5)
-    assert partition.activation == activation(HAND)
+    assert [c.model_id for c in high.challengers] == ["m_low", WEIGHED]
+    assert (back.model_id, back.challengers, back.threshold) == (WEIGHED, (), 0.5)
+    assert partition.activation == activation(WEIGHED)
 
 
 def test_a_restart_between_any_two_events_changes_nothing() -> None:
@@ -124,7 +124,7 @@ def test_a_redelivery_behind_a_switch_is_scored_by_the_model_of_its_place() -> N
 
 def test_a_champion_that_is_refused_changes_nothing_and_a_challenger_does_not_run() -> None:
     said, partition = folded([*code(1), activation("m_low"), activation("m_bad"), *code(2), activation("m_high", "m_bad"), *code(3)])
-    assert [d.model_id for d in entries(said)] == [HAND, "m_low", "m_high"]
+    assert [d.model_id for d in entries(said)] == [WEIGHED, "m_low", "m_high"]
     assert entries(said)[-1].challengers == ()
     assert partition.activation == activation("m_high", "m_bad")
 
@@ -134,7 +134,7 @@ def test_a_champion_that_is_refused_after_a_restart_gives_way_to_the_policy() ->
     again = Partition(Policy(), models=Shelved(m_low=None))
     again.restore_clock(partition.clock())
     again.equip()
-    assert again.detector.model.id == HAND
+    assert again.detector.model.id == WEIGHED
 
 
 def test_nobody_folds_with_a_model_of_which_nothing_is_known() -> None:

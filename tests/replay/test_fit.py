@@ -3,15 +3,15 @@
 import tomllib
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from pipeline.__main__ import main
-from pipeline.core.model import WEIGHTS
-from pipeline.core.policy import Policy, policy_from
-from pipeline.replay.fit import FIXED, LEAST, NAMES, Seen, TooFew, fitted, policy_text
+from pipeline.core.model import BY_HAND, WEIGHTS
+from pipeline.core.policy import Thresholds, policy_from
+from pipeline.core.weights import FITTED as IN_FORCE
+from pipeline.replay.fit import FIXED, KEEP, LEAST, NAMES, Seen, TooFew, fitted, policy_text
 from pipeline.simulate.run import simulate
 
 FITTED = Path(__file__).parents[2] / "deploy" / "fitted.toml"
@@ -36,8 +36,8 @@ def log(takeovers: int = 60) -> list[Seen]:
 
 def test_the_weights_are_where_pull_and_prior_balance() -> None:
     seen, sigma = log(), 1.0
-    found = fitted([seen], 1e-3, sigma)
-    w = np.array([found.weights.get(name, WEIGHTS[name]) for name in NAMES])
+    found = fitted([seen], 1e-3, sigma, BY_HAND)
+    w = np.array([found.weights.get(name, BY_HAND[name]) for name in NAMES])
     rows = [(s, np.array(r)) for s in seen for r in s.rows]
     x = np.array([r for _, r in rows])
     y = np.array([s.label == "takeover" for s, _ in rows])
@@ -48,12 +48,13 @@ def test_the_weights_are_where_pull_and_prior_balance() -> None:
         p = 1 / (1 + np.exp(-(base + x @ w)))
         low, high = (base, high) if share @ (p - y) < 0 else (low, base)
     pull = x.T @ (share * (y - p))
-    away = w - np.array([WEIGHTS[name] for name in NAMES])
-    held = [i for i, name in enumerate(NAMES) if name not in FIXED and w[i] == 0]
-    free = [i for i, name in enumerate(NAMES) if name not in FIXED and w[i] != 0]
-    assert all((pull[i] - away[i]) * WEIGHTS[NAMES[i]] <= 0.02 for i in held), "it would have to change sides to go on"
+    away = w - np.array([BY_HAND[name] for name in NAMES])
+    kept = {name for name in NAMES if abs(found.weights.get(name, np.inf) - KEEP * BY_HAND[name]) < 1e-3}
+    held = [i for i, name in enumerate(NAMES) if name not in FIXED and name in kept]
+    free = [i for i, name in enumerate(NAMES) if name not in FIXED and name not in kept]
+    assert all((pull[i] - away[i]) * BY_HAND[NAMES[i]] <= 0.02 for i in held), "it would have to give up what is kept to go on"
     assert np.allclose(pull[free], away[free] / sigma**2, atol=0.02), "rounding to three places moves the pull by less"
-    assert found.weights["new_device"] != pytest.approx(WEIGHTS["new_device"], abs=0.05), "and something moved"
+    assert found.weights["new_device"] != pytest.approx(BY_HAND["new_device"], abs=0.05), "and something moved"
 
 
 def test_what_the_log_does_not_speak_of_stays_as_it_was() -> None:
@@ -63,11 +64,17 @@ def test_what_the_log_does_not_speak_of_stays_as_it_was() -> None:
     assert not set(FIXED) & set(found.weights)
 
 
-def test_no_weight_changes_sides() -> None:
+def test_every_weight_keeps_its_share_of_what_a_person_gave_it() -> None:
     acquitted = [Seen("benign", "plain", (row("phone_changed", "new_device"),)) for _ in range(2000)]
     found = fitted([log() + acquitted], 1e-3, 10.0)
-    assert found.weights["phone_changed"] == 0.0, "the log would have it speak for the customer"
-    assert all(w * WEIGHTS[name] >= 0 for name, w in found.weights.items())
+    assert found.weights["phone_changed"] == KEEP * BY_HAND["phone_changed"], "the log would have it speak for the customer"
+    assert all(w / BY_HAND[name] >= KEEP - 1e-9 for name, w in found.weights.items())
+
+
+def test_a_fit_starts_from_what_it_is_told() -> None:
+    hand, force = fitted([log()], 1e-3, 1.0, BY_HAND), fitted([log()], 1e-3, 1.0)
+    assert hand.before["weak_attestation"] == hand.weights["weak_attestation"] == BY_HAND["weak_attestation"]
+    assert force.before["weak_attestation"] == force.weights["weak_attestation"] == WEIGHTS["weak_attestation"]
 
 
 def test_a_narrow_prior_keeps_every_weight() -> None:
@@ -108,20 +115,18 @@ def test_too_few_are_said() -> None:
 
 def test_the_file_is_a_policy() -> None:
     found = fitted([log()], 1e-3, 1.0)
-    policy = policy_from(tomllib.loads(policy_text(found, Policy(), "Made here.\nTwo lines.")))
+    policy = policy_from(tomllib.loads(policy_text(found, "Made here.\nTwo lines.")))
     assert policy.weights == found.weights
     assert policy.thresholds.alert == pytest.approx(found.alert, rel=1e-5)
     assert policy.thresholds.watch == pytest.approx(found.watch, rel=1e-5)
 
 
-def test_the_fitted_policy_of_the_project_is_one_that_a_fit_makes() -> None:
+def test_what_is_in_force_is_what_the_fit_made() -> None:
     policy = policy_from(tomllib.loads(FITTED.read_text()))
-    assert set(policy.weights) == set(NAMES) - set(FIXED), "made before a weight was added or renamed: `make fit`"
-    assert all(w * WEIGHTS[name] >= 0 for name, w in policy.weights.items())
-    assert (
-        policy_from({**msgspec.to_builtins(Policy()), "weights": policy.weights, "thresholds": msgspec.to_builtins(policy.thresholds)})
-        == policy
-    )
+    assert policy.weights == IN_FORCE, "put the numbers of deploy/fitted.toml into pipeline/core/weights.py, or the reverse"
+    assert policy.thresholds == Thresholds(), "and its thresholds into pipeline/core/policy.py"
+    assert set(IN_FORCE) <= set(NAMES) - set(FIXED)
+    assert all(w / BY_HAND[name] >= KEEP - 1e-9 for name, w in IN_FORCE.items())
 
 
 def test_the_command_from_a_log_to_a_policy_that_a_replay_takes(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pipeline.__main__ import main
 from pipeline.core.events import Activation, AnyEvent
 from pipeline.core.learn.snapshot import read_snapshot
 from pipeline.core.learn.student import Student
-from pipeline.core.model import HAND, Model
+from pipeline.core.model import WEIGHED, Model
 from pipeline.core.outcome import Example
 from pipeline.core.policy import Policy
 from pipeline.replay.compare import AS_DECIDED, compare, table
@@ -48,7 +48,7 @@ def test_a_replay_scores_with_what_the_log_activates(tmp_path: Path) -> None:
     key = tmp_path / "key.pub"
     key.write_text(bytes(KEY.verify_key).hex())
     dump = write(tmp_path / "models.jsonl", "models", [(model_id.encode(), data), (b"a_1", b"{}")])
-    log = recorded(tmp_path / "log.jsonl", Activation(activation_id="a_1", arrived_at=1, champion=model_id, challengers=(HAND,)))
+    log = recorded(tmp_path / "log.jsonl", Activation(activation_id="a_1", arrived_at=1, champion=model_id, challengers=(WEIGHED,)))
     for out in ("one", "two"):
         code, said = replayed(log, "--out", tmp_path / out, "--models", dump, "--model-key", key)
         assert code == 0, said
@@ -62,7 +62,7 @@ def test_a_replay_scores_with_what_the_log_activates(tmp_path: Path) -> None:
     forged = write(tmp_path / "forged.jsonl", "models", [(model_id.encode(), data.replace(b'"examples":0', b'"examples":7'))])
     code, said = replayed(log, "--out", tmp_path / "forged", "--models", forged, "--model-key", key)
     assert code == 0
-    assert models_of(tmp_path / "forged") == {HAND}
+    assert models_of(tmp_path / "forged") == {WEIGHED}
 
 
 def example(number: int, label: bool, weight: float, probability: float, live: bool) -> Example:
@@ -77,8 +77,8 @@ EXAMPLES = [
 
 
 def test_models_are_compared_on_what_examples_stand_for() -> None:
-    decided, by_hand = compare(EXAMPLES, {HAND: Model(Policy())}, Policy(), threshold=0.5, rate=0.0)
-    assert (decided.model_id, by_hand.model_id) == (AS_DECIDED, HAND)
+    decided, by_hand = compare(EXAMPLES, {WEIGHED: Model(Policy())}, Policy(), threshold=0.5, rate=0.0)
+    assert (decided.model_id, by_hand.model_id) == (AS_DECIDED, WEIGHED)
     assert (decided.frauds, decided.benign) == (4, 10)
     assert decided.recall == 0.75
     assert decided.precision == pytest.approx(3 / 53)
@@ -108,7 +108,7 @@ def test_the_commands_make_keys_once_and_compare_a_dump_of_examples(tmp_path: Pa
     result = run.invoke(main, ["models", "compare", str(snapshot), "--log", str(log), "--json"], env=environment)
     assert result.exit_code == 0, result.output
     found = {row["model_id"]: row for row in json.loads(result.output)}
-    assert found.keys() == {AS_DECIDED, HAND, read_snapshot(snapshot.read_bytes(), signer.verify_key).id}
+    assert found.keys() == {AS_DECIDED, WEIGHED, read_snapshot(snapshot.read_bytes(), signer.verify_key).id}
     assert len({row["recall"] for name, row in found.items() if name != AS_DECIDED}) == 1, "it has learned nothing beyond the policy"
     (tmp_path / "other.pub").write_text(bytes(KEY.verify_key).hex())
     result = run.invoke(
