@@ -81,8 +81,8 @@ def folded(events: list[AnyEvent], shelf: Shelf | None = None, restart: bool = F
 
 
 STORY = [
-    beat(T0 - 1000), *code(1), activation("m_low", WEIGHED), *code(2), activation("m_high", "m_low", WEIGHED, alert=0.95, watch=0.5), *code(3),
-    activation(WEIGHED), *code(4), beat(T0 + 3 * 3_600_000),
+    beat(T0 - 1000), *code(1), activation("m_low", WEIGHED), *code(2),
+    activation("m_high", "m_low", WEIGHED, alert=0.95, watch=0.5), *code(3), activation(WEIGHED), *code(4), beat(T0 + 3 * 3_600_000),
 ]  # fmt: skip
 
 
