@@ -14,7 +14,7 @@ import msgspec
 from rich.console import Console
 
 from pipeline.simulate.run import simulate
-from tests.bench import embedded, growth, latency, recovery, stores, throughput, traffic
+from tests.bench import embedded, growth, latency, models, recovery, stores, throughput, traffic
 from tests.bench.figure import Bench, Figure, Section, machine, missed, table, versions
 
 OUT = Path("out")
@@ -44,6 +44,7 @@ def main() -> None:
         "recovery": recovery.measure,
         "growth": growth.measure,
         "stores": stores.measure,
+        "models": models.measure,
     }
     wanted = chosen.only.split(",") if chosen.only else list(sections)
     if unknown := set(wanted) - sections.keys():

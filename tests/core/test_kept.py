@@ -76,6 +76,7 @@ def test_every_feature_has_a_place_in_kept_state_and_keeps_it() -> None:
         call_live=st.sampled_from([None, True, False]),
     )
 )
+@settings(deadline=None)
 def test_features_come_back_as_the_decision_had_them(features: Features) -> None:
     assert kept.features_of(kept.row_of(features)) == as_dict(features)
 

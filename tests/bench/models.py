@@ -1,0 +1,69 @@
+"""What does a learned model cost where the policy's weights stood? Microseconds per scored episode, as champion and in the shadow."""
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from time import process_time
+
+import msgspec
+from nacl.signing import SigningKey
+
+from pipeline.core import rules
+from pipeline.core.features import Features
+from pipeline.core.kept import features_of
+from pipeline.core.learn.scoring import LearnedModel
+from pipeline.core.learn.snapshot import read_snapshot
+from pipeline.core.model import Model, Scoring
+from pipeline.core.outcome import RuleHit
+from pipeline.core.policy import Policy
+from pipeline.replay.evaluate import Labelled
+from pipeline.replay.make import lessons_of, taught
+from pipeline.simulate.run import simulate
+from pipeline.wire.pseudonym import Pseudonyms
+from tests.bench import traffic
+from tests.bench.figure import Figure
+
+TIMES = 5
+Episode = tuple[Features, tuple[RuleHit, ...]]
+
+
+def measure() -> list[Figure]:
+    """The policy's model, and a blend that has learned a simulated morning full of attacks."""
+    policy, key = Policy(), SigningKey(bytes(32))
+
+    def quiet(done: int, at: int) -> None:
+        """Nobody watches."""
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        simulate(traffic.SEED, 400, 12.0, folder, history_days=1, prior=0.2)
+        labelled = Labelled((folder / "log.jsonl",), folder / "truth.jsonl", policy)
+        lessons, _ = lessons_of(labelled, 1, Pseudonyms.for_demo(), (), quiet)
+    data = taught(labelled, lessons, 1e-4, quiet).write(key)
+    began = process_time()
+    learned = LearnedModel(read_snapshot(data, key.verify_key), policy)
+    loaded = process_time() - began
+    episodes: list[Episode] = []
+    for lesson in lessons:
+        features = msgspec.convert(features_of(lesson.row), Features)
+        episodes.append((features, rules.hits(features, policy)))
+    by_hand = _cost(Model(policy), episodes)
+    blend = _cost(learned, episodes)
+    return [
+        Figure("score an episode, policy's weights", by_hand, "µs", 1.0, note=f"{len(episodes):,} episodes"),
+        Figure("score an episode, learned blend", blend, "µs", blend / by_hand, note=f"{len(data):,} bytes of snapshot"),
+        Figure("check and load a snapshot", 1e3 * loaded, "ms", note="off the hot path, once for each switch or restart"),
+    ]
+
+
+def _cost(model: Scoring, episodes: list[Episode]) -> float:
+    """Processor time to score an episode (µs), the median of some runs."""
+    score: Callable[..., object] = model.score
+    costs = []
+    for _ in range(TIMES):
+        began = process_time()
+        for features, hits in episodes:
+            score(features, hits)
+        costs.append((process_time() - began) / len(episodes) * 1e6)
+    return median(costs)
