@@ -33,12 +33,22 @@ class _Resource(msgspec.Struct, frozen=True):
     uid: str
 
 
+class _Suppressed(msgspec.Struct, frozen=True):
+    cause: str
+
+
+class _Exoneration(msgspec.Struct, frozen=True):
+    text: str
+
+
 class _Unmapped(msgspec.Struct, frozen=True):
     otp_id: str
     stage: str
     probability: float
     part_of: str | None = None
     feeds_missing: list[str] = []
+    suppressed: _Suppressed | None = None
+    benign_if: list[_Exoneration] = []
 
 
 class _Remediation(msgspec.Struct, frozen=True):
@@ -58,9 +68,12 @@ class Alert(msgspec.Struct, frozen=True):
 
 
 class Case:
-    """All that a run said about one challenge: the first alert, the strongest one, and whether it was taken back."""
+    """All that a run said about one challenge: the first alert, the strongest one, and whether it was taken back.
 
-    __slots__ = ("alerts", "closed", "entered_at", "first", "peak")
+    ``heard``: the first alert that was not suppressed; None: nobody was told.
+    """
+
+    __slots__ = ("alerts", "closed", "entered_at", "first", "heard", "peak")
 
     def __init__(self, alert: Alert) -> None:
         self.first = alert
@@ -68,12 +81,15 @@ class Case:
         self.alerts = 0
         self.closed = False
         self.entered_at: Ms | None = None
+        self.heard: Alert | None = None
         self.add(alert)
 
     def add(self, alert: Alert) -> None:
         """Take the next alert of the same finding."""
         self.alerts += 1
         self.closed = alert.activity_id == 3
+        if self.heard is None and not self.closed and alert.unmapped.suppressed is None:
+            self.heard = alert
         if alert.activity_id != 3 and alert.unmapped.probability > self.peak.unmapped.probability:
             self.peak = alert
         for event in alert.finding_info.related_events:

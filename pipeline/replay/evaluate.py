@@ -72,7 +72,7 @@ def joined(truths: Iterable[Truth], folder: Path) -> list[Scored]:
         known = best.get(key)
         if known is None or decision.probability > known.probability:
             best[key] = decision
-    first: dict[tuple[str, str], Ms] = {(case.account_id, case.otp_id): case.first.time for case in read_cases(folder)}
+    first: dict[tuple[str, str], Ms] = {(c.account_id, c.otp_id): c.heard.time for c in read_cases(folder) if c.heard is not None}
     scored = []
     for truth in {(t.account_id, t.otp_id): t for t in truths if not t.history}.values():
         key = (truth.account_id, truth.otp_id)

@@ -50,6 +50,15 @@ def reasons(case: Case) -> str:
     return ", ".join(name.replace("_", " ") for _, name in strongest)
 
 
+def _clears(case: Case) -> str:
+    """What would have made it benign, to ask: the most telling."""
+    return f"\nbenign {case.peak.unmapped.benign_if[0].text}" if case.peak.unmapped.benign_if else ""
+
+
+def _became(case: Case) -> str:
+    return " (withdrawn)" if case.closed else " (suppressed)" if case.heard is None else ""
+
+
 def _verdict(case: Case, truths: Truths) -> Text:
     truth = truths.get((case.account_id, case.otp_id))
     if truth is None:
@@ -80,10 +89,10 @@ def findings_table(cases: list[Case], truths: Truths | None = None, rows: int = 
         row: list[str | Text] = [
             clock(case.first.time, days),
             case.account_id,
-            case.peak.finding_info.title + (" (withdrawn)" if case.closed else ""),
+            case.peak.finding_info.title + _became(case),
             lead,
             f"{case.peak.unmapped.probability:.2f}",
-            reasons(case),
+            reasons(case) + _clears(case),
         ]
         if truths:
             row.append(_verdict(case, truths))

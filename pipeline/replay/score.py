@@ -1,8 +1,8 @@
 """How good was the run? Joins what it said with what really happened; pure, except for reading the truth file.
 
-Unit of counting: one challenge (one one-time code, resends included). A challenge counts as alerted when a finding was ever
-created for it, whether or not it was taken back later: somebody was paged. Shares come with 95 % Wilson intervals
-(Wilson 1927), which hold up for the very small rates that matter here.
+Unit of counting: one challenge (one one-time code, resends included). A challenge counts as alerted when a finding about it was ever
+heard, whether or not it was taken back later: somebody was paged. One that was suppressed all along does not count. Shares come with
+95 % Wilson intervals (Wilson 1927), which hold up for the very small rates that matter here.
 """
 
 from collections.abc import Iterable
@@ -94,7 +94,7 @@ def wilson(hits: float, n: float) -> tuple[float, float]:
 
 
 def _after_entry_s(truth: Truth, case: Case) -> float | None:
-    return None if truth.entered_at is None else case.first.time / 1000 - truth.entered_at.timestamp()
+    return None if truth.entered_at is None else (case.heard or case.first).time / 1000 - truth.entered_at.timestamp()
 
 
 def _group(name: str, label: str, members: list[tuple[Truth, Case | None]]) -> Group:
@@ -134,7 +134,7 @@ def pooled(runs: Iterable[tuple[Iterable[Truth], Iterable[Case]]]) -> Score:
     members: list[tuple[Truth, Case | None]] = []
     in_history = unmatched = 0
     for truths, cases in runs:
-        by_challenge = {(case.account_id, case.otp_id): case for case in cases}
+        by_challenge = {(case.account_id, case.otp_id): case for case in cases if case.heard is not None}
         joined = {(t.account_id, t.otp_id): t for t in truths}
         members += [(truth, by_challenge.get(challenge)) for challenge, truth in joined.items() if not truth.history]
         in_history += sum(truth.history and challenge in by_challenge for challenge, truth in joined.items())
@@ -164,7 +164,7 @@ def pooled(runs: Iterable[tuple[Iterable[Truth], Iterable[Case]]]) -> Score:
 
 def missed(truths: Iterable[Truth], cases: Iterable[Case]) -> list[Truth]:
     """The takeovers of the log proper about which nothing was said."""
-    said = {(case.account_id, case.otp_id) for case in cases}
+    said = {(case.account_id, case.otp_id) for case in cases if case.heard is not None}
     return [t for t in truths if t.label == "takeover" and not t.history and (t.account_id, t.otp_id) not in said]
 
 

@@ -16,7 +16,7 @@ from pipeline.core.partition import Partition
 from pipeline.core.policy import Policy, policy_from
 from pipeline.core.route import Router
 from pipeline.core.timeline import STATE_VERSION, decode, encode
-from pipeline.live.changelog import CLOCK, Image, encode_key, encode_value
+from pipeline.live.changelog import CLOCK, Image, decode_key, encode_key, encode_value
 from pipeline.live.mismatch import Mismatch, Share, What, build_in, build_of
 from pipeline.live.parity import Parity
 from pipeline.simulate.run import simulate
@@ -435,3 +435,38 @@ def test_no_module_of_it_writes_anything() -> None:
         assert not {"AIOKafkaProducer", "Outbox(", ".commit("} & {
             word for word in ("AIOKafkaProducer", "Outbox(", ".commit(") if word in text
         }
+
+
+def test_accounts_silenced_in_a_flood_are_left_out_since_a_sample_cannot_know_of_it(events: list[Event]) -> None:
+    """Live has seen the findings of all accounts, the audit those of some: what it cannot know it does not call wrong."""
+    policy = policy_from({"flood": {"findings": 2, "window_s": 14_400}, "thresholds": {"watch": 0.001, "alert": 0.002}})
+    written = Written([], [])
+    Worker(events, written, policy=policy).run(len(events))
+    silenced = {out.key for out in written.outputs if out.topic == "alerts" and b'"cause":"flood"' in (out.value or b"")}
+    assert len(silenced) > 3
+    half = Share(0.5)
+    parity, mismatches = compare(events, written, parity=Parity(policy, 3, half))
+    assert mismatches == []
+    assert parity.judged > 50
+    assert parity.checked["alerts"] > 0
+    assert {account for account, why in parity.skipped.items() if why == "flood"} == {k.decode() for k in silenced if k and half(k)}
+
+    written = Written([], [])  # and where the audit begins in the middle of the flood
+    worker = Worker(events, written, policy=policy)
+    worker.run(len(events) // 2)
+    image = Image()
+    for key, value in written.state:
+        entity, _ = decode_key(key)
+        if entity == CLOCK or half(entity.encode()):
+            image.take(key, value)
+    parity = Parity(policy, 3, half)
+    parity.begin_with(image)
+    begun, outputs = parity.folded + 1, len(written.outputs)
+    state = len(written.state)
+    worker.run(len(events))
+    for key, value in written.state[state:]:
+        parity.changelog(key, value)
+    take(parity, written.outputs[outputs:], outputs)
+    fold(parity, events, begun)
+    assert parity.judge() == []
+    assert "flood" in parity.skipped.values()

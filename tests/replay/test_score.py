@@ -1,19 +1,29 @@
 """Does the score count what it says it counts?"""
 
 from datetime import UTC, datetime
+from io import StringIO
 from pathlib import Path
 
 import orjson
 import pytest
+from rich.console import Console
 
 from pipeline.replay.cases import Case, cases
 from pipeline.replay.report import findings_table, score_lines, score_table
-from pipeline.replay.score import Truth, read_truth, score, wilson
+from pipeline.replay.score import Truth, missed, read_truth, score, wilson
 
 NOON = 1_795_348_800_000
 
 
-def alert(otp: str, time: int, activity: int = 1, probability: float = 0.9, entered: int | None = None, account: str = "a-1") -> bytes:
+def alert(
+    otp: str,
+    time: int,
+    activity: int = 1,
+    probability: float = 0.9,
+    entered: int | None = None,
+    account: str = "a-1",
+    **unmapped: object,
+) -> bytes:
     events = [{"uid": "e1", "type": "otp_dispatched", "created_time": NOON}]
     if entered is not None:
         events.append({"uid": "e2", "type": "otp_entered", "created_time": entered})
@@ -32,9 +42,12 @@ def alert(otp: str, time: int, activity: int = 1, probability: float = 0.9, ente
                 ],
             },
             "resources": [{"type": "account", "uid": account}],
-            "unmapped": {"otp_id": otp, "stage": "before_entry", "probability": probability},
+            "unmapped": {"otp_id": otp, "stage": "before_entry", "probability": probability, **unmapped},
         }
     )
+
+
+SUPPRESSED = {"suppressed": {"cause": "snooze", "snoozes": []}}
 
 
 def truth(otp: str, label: str, story: str, entered: int | None = None, has_call: bool = False) -> Truth:
@@ -59,6 +72,33 @@ def test_a_case_keeps_the_first_alert_and_the_strongest() -> None:
 
 def test_a_case_that_was_never_entered_has_no_lead_time() -> None:
     assert found(alert("o1", NOON))[0].after_entry_s is None
+
+
+def test_what_nobody_was_told_does_not_count_as_alerted() -> None:
+    silent = alert("o1", NOON, **SUPPRESSED)
+    truths = [truth("o1", "takeover", "V1", entered=NOON + 3000)]
+    (case,) = found(silent)
+    assert case.heard is None
+    assert score(truths, [case]).takeovers.alerted == 0
+    assert missed(truths, [case]) == truths
+    assert "(suppressed)" in shown(case)
+    (case,) = found(silent, alert("o1", NOON + 2000, 2))
+    assert case.heard is not None
+    group = score(truths, [case]).takeovers
+    assert (group.alerted, group.after_entry_s) == (1, -1.0), "early is when somebody was told"
+    (case,) = found(silent, alert("o1", NOON + 2000, 3))
+    assert case.heard is None, "the close of what nobody heard is heard by nobody"
+
+
+def test_the_table_says_what_would_clear_it() -> None:
+    (case,) = found(alert("o1", NOON, benign_if=[{"facts": ["device_owned"], "text": "if the device were theirs", "probability": 0.1}]))
+    assert "benign if the device were theirs" in shown(case)
+
+
+def shown(case: Case) -> str:
+    screen = Console(width=200, file=StringIO())
+    screen.print(findings_table([case]))
+    return screen.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_what_is_no_alert_is_refused() -> None:
