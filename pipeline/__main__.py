@@ -5,6 +5,7 @@ import click
 from pipeline.commands.audit import audit
 from pipeline.commands.budget import budget
 from pipeline.commands.evaluate import evaluate
+from pipeline.commands.features import features
 from pipeline.commands.fit import fit
 from pipeline.commands.inspect import policy, pseudonyms, schemas, settings
 from pipeline.commands.kafka import topics, worker
@@ -45,6 +46,7 @@ COMMANDS = (
     quarantine,
     snooze,
     metrics,
+    features,
     pseudonyms,
     policy,
     settings,

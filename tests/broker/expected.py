@@ -47,7 +47,7 @@ def refold(events: Iterable[Kept], refused: Collection[Place] = (), policy: Poli
             continue
         for outcome in partition.fold(event.offset, decoded):
             out = encode(outcome)
-            if out is not None:
+            if out is not None and out.topic in OUTPUTS:
                 said.records[out.topic].append((out.key, out.value, out.headers))
                 said.origins[out.topic].append(at)
             elif isinstance(outcome, Late):

@@ -30,6 +30,7 @@ INPUT = {
     "ingest": [t for t, spec in TOPICS.items() if spec.direction == "in"],
     "route": ["lines"],
     "detect": ["events"],
+    "campaign": ["sightings"],
     "learn": ["examples"],
 }
 
@@ -150,9 +151,14 @@ class Deployment:
         return worker.wait(within_s)
 
     def finish(self, workers: "dict[str, subprocess.Popen[bytes]]", within_s: float = PATIENCE_S) -> None:
-        """Wait until all is read, end the workers gracefully, upstream first: what detect has folded is then all there is."""
+        """Wait until all is read, end the workers gracefully, upstream first: what detect has folded is then all there is.
+
+        Campaign reads what detect writes, and detect what campaign writes; that leads to nothing for campaign any more.
+        """
         self.settled(tuple(workers), within_s)
-        for stage in ("ingest", "route", "detect"):
+        for stage in ("ingest", "route", "campaign", "detect"):
+            if stage == "campaign" and stage in workers:
+                self.settled(("detect",), within_s)
             if stage in workers:
                 self.settled((stage,), within_s)
                 assert self.stop(workers[stage]) == 0, f"{stage} did not end gracefully"

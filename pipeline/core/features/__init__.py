@@ -49,6 +49,9 @@ def extract(
         f["new_network"] = is_new(profile.networks, str(asn), known_before)
     if country is not None:
         f["new_country"] = is_new(profile.countries, country, known_before)
+        elsewhere_at = max((s.last for c, s in profile.countries.items() if c != country and s.last <= e.start), default=None)
+        if elsewhere_at is not None:
+            f["hours_since_other_country"] = (e.start - elsewhere_at) / HOUR_MS
     if login is not None:
         f["network_kind"] = login.asn_kind
         f["reset_flow"] = login.flow == "password_reset"
@@ -57,7 +60,7 @@ def extract(
         if first is not None:
             f["seconds_login_to_dispatch"] = (first.occurred_at - login.occurred_at) / 1000
         failed = [x for x in e.failed_logins if x.occurred_at >= e.start - 600_000]
-        f["failed_logins"] = len(failed)
+        f["failed_logins"], f["failed_logins_1h"] = len(failed), len(e.failed_logins)
         if f.get("new_device") is not None:
             f["first_try_on_new_device"] = bool(f["new_device"]) and not failed
         f["other_session_active"] = any(elsewhere(x, login, e, profile, known_before) for x in e.other_logins)
@@ -96,6 +99,9 @@ def extract(
         f["logins_usual_per_day"] = profile.logins / days
         if observed:
             f["calls_usual_per_day"] = profile.calls / days
+    starts = [at for at, _ in profile.challenges if at < known_before]
+    if starts and e.start - starts[0] >= LEAST_HISTORY_MS:
+        f["codes_usual_per_day"] = len(starts) * DAY_MS / (e.start - starts[0])
     f["changes_after"] = len(e.changes)
     f["takeover_change"] = any(c.change in TAKEOVER_CHANGES for c in e.changes)
     f["device_bound"] = any(c.change == "device_bound" for c in e.changes)

@@ -63,6 +63,7 @@ def call_features(f: dict[str, object], e: Episode, profile: Profile, policy: Po
     if e.login is not None:
         f["seconds_call_before_login"] = (e.login.occurred_at - call.answered) / 1000
     f["call_seconds"] = ((call.ended if call.ended is not None else max(moment, call.answered)) - call.answered) / 1000
+    f["call_lag_s"] = (call.events[0].arrived_at - call.events[0].occurred_at) / 1000
     if call.direction is not None:
         f["caller_inbound"] = call.direction == "inbound"
     f["caller_never_seen"] = is_stranger(call.peer, e, profile, policy)

@@ -19,6 +19,7 @@ class Features(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc
     seconds_dispatch_to_call: float | None = None  # T3, signed: negative when the call came first
     call_overlap_share: float | None = None  # T4: share of dispatch-to-entry during which the call was live
     seconds_entry_to_hangup: float | None = None  # T5
+    call_lag_s: float | None = None  # Q2: how late the call's first record arrived
     seconds_hangup_to_entry: float | None = None  # how long the call had been over when the code was entered
     entry_latency_s: float | None = None  # T6: last (re)dispatch to entry
     entry_latency_z: float | None = None  # T6: against the account's own usual latency (median, spread)
@@ -51,8 +52,10 @@ class Features(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc
     new_network: bool | None = None  # L2
     network_kind: str | None = None  # L2
     new_country: bool | None = None  # L3
+    hours_since_other_country: float | None = None  # L3: since the account was last entered from another country than the login's
     new_user_agent: bool | None = None  # L5
     failed_logins: int | None = None  # L6: in the 10 minutes before the code
+    failed_logins_1h: int | None = None  # L6
     first_try_on_new_device: bool | None = None  # L7
     login_far_from_line: bool | None = None  # L8: the login's country is neither the line's own nor where it roams
     other_session_active: bool | None = None  # L10: another session, on a known device, in the half hour before
@@ -84,6 +87,7 @@ class Features(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc
     bank_called: bool | None = None  # A1: a call of the institution itself ended, or is live, within 10 minutes of the code
     calls_usual_per_day: float | None = None  # A4
     logins_usual_per_day: float | None = None  # A4
+    codes_usual_per_day: float | None = None  # A4: over the last two dozen codes
     test_account: bool = False  # B16: the policy names it
     # campaigns: how many accounts, this one among them, met the same within the hour; None below the policy's number
     same_caller_accounts: int | None = None  # C5, X2
