@@ -11,6 +11,7 @@ from pipeline.core.policy import Policy
 from pipeline.core.profile import Profile
 from pipeline.core.rules import RULES_BY_NAME
 from pipeline.core.timeline import Track
+from pipeline.core.usual import beside, sentence
 
 TRAITS = 8  # reasons shown on an alert: more than an analyst reads
 VERDICTS: dict[str, int] = {  # OCSF verdict_id (contract.md, dispositions)
@@ -83,7 +84,7 @@ def make(
         rules=assessment.rules,
         reasons=positive,
         events=events,
-        data=_data(f, assessment, policy),
+        data=_data(f, assessment, profile),
         ip=_ip(e),
         caller=assessment.call.peer[0] if assessment.call is not None and assessment.call.peer else None,
         decision_deadline=None if e.used else e.expires_at,
@@ -233,10 +234,9 @@ def story(a: Assessment, profile: Profile) -> str:
     if not e.used and e.now >= e.expires_at:
         told.append((e.expires_at, "code expired unused"))
     parts = [f"{clock(at)} {what}." for at, what in sorted(told)]
-    if f.entry_latency_usual_s is not None:
-        parts.append(
-            f"The customer usually enters a code after {f.entry_latency_usual_s:.0f} s, on one of {f.known_devices} known devices."
-        )
+    usual = sentence(f, profile)
+    if usual is not None:
+        parts.append(usual)
     for count, what in (
         (f.same_caller_accounts, "The same caller rang"),
         (f.same_sender_accounts, "The same sender texted"),
@@ -250,17 +250,10 @@ def story(a: Assessment, profile: Profile) -> str:
     return " ".join(parts)
 
 
-def _data(f: Features, a: Assessment, policy: Policy) -> dict[str, object]:
+def _data(f: Features, a: Assessment, profile: Profile) -> dict[str, object]:
     """The features with the account's own normal beside them."""
     data: dict[str, object] = dict(as_dict(f))
-    if f.entry_latency_s is not None and f.entry_latency_usual_s is not None:
-        data["entry_latency_s"] = {
-            "value": round(f.entry_latency_s, 3),
-            "usual": round(f.entry_latency_usual_s, 3),
-            "usual_spread": round(f.entry_latency_spread_s or 0.0, 3),
-        }
-        for name in ("entry_latency_usual_s", "entry_latency_spread_s"):
-            data.pop(name, None)
+    beside(data, f, a.episode, profile)
     if a.call is not None and a.call.peer:
         data["caller"] = a.call.peer[0]
     return data
