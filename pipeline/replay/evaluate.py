@@ -7,11 +7,14 @@ from pathlib import Path
 import msgspec
 
 from pipeline.core.events import Ms
+from pipeline.core.learn.prediction import logit
 from pipeline.core.outcome import FeatureValue
 from pipeline.core.policy import Policy
 from pipeline.replay.ablations import VIEWS
-from pipeline.replay.card import Scorecard, Scored
+from pipeline.replay.card import Interval, Scorecard, Scored
 from pipeline.replay.cases import read_cases
+from pipeline.replay.lessons import Learning, Lesson, read_lessons
+from pipeline.replay.prequential import PAST_DAYS, learning
 from pipeline.replay.run import Progress, Replay
 from pipeline.replay.score import Truth, read_truth
 from pipeline.replay.scorecard import scorecard, summary
@@ -30,11 +33,12 @@ class Labelled(msgspec.Struct, frozen=True):
 
 
 class Evaluation(msgspec.Struct, frozen=True):
-    """A scorecard for each view, the full one first."""
+    """A scorecard for each view, the full one first; learning on beside off in the first of them, None where the logs are too short."""
 
     prior: float
     policy_ids: tuple[str, ...]
     views: dict[str, Scorecard]
+    learning: Learning | None = None
 
 
 class _Decision(msgspec.Struct, frozen=True):
@@ -47,19 +51,28 @@ class _Decision(msgspec.Struct, frozen=True):
 def evaluate(data: Sequence[Labelled], pseudonyms: Pseudonyms, prior: float, views: Iterable[str], watch: Watch) -> Evaluation:
     """Replay each log in each view and measure. ``views``: names of ablations.VIEWS; ``prior``: attacks per code at a bank."""
     cards: dict[str, Scorecard] = {}
+    lessons: list[list[Lesson]] = []
     for view in views:
         runs = []
         for number, labelled in enumerate(data, 1):
-            runs.append(run(labelled, view, pseudonyms, watch(f"{view}, log {number} of {len(data)}")))
+            run_, said = run(labelled, view, pseudonyms, watch(f"{view}, log {number} of {len(data)}"), lessons=not cards)
+            runs.append(run_)
+            lessons += [said] if said else []
         cards[view] = scorecard(runs, prior)
-    return Evaluation(prior, tuple(dict.fromkeys(d.policy.id for d in data)), cards)
+    alert = logit(data[0].policy.thresholds.alert)
+    return Evaluation(prior, tuple(dict.fromkeys(d.policy.id for d in data)), cards, learning(lessons, alert))
 
 
-def run(labelled: Labelled, view: str, pseudonyms: Pseudonyms, progress: Progress) -> list[Scored]:
-    """Replay one log in one view, and join what was said with the truth; challenges of the history are left out."""
+def run(
+    labelled: Labelled, view: str, pseudonyms: Pseudonyms, progress: Progress, *, lessons: bool = False
+) -> tuple[list[Scored], list[Lesson]]:
+    """Replay one log in one view, and join what was said with the truth; challenges of the history are left out. ``lessons``: keep what
+    there is to learn too.
+    """
     with tempfile.TemporaryDirectory(prefix="offhook-evaluate-") as folder:
         Replay(labelled.policy, pseudonyms, Path(folder)).run(VIEWS[view](labelled.logs), progress)
-        return joined(read_truth(labelled.truth), Path(folder))
+        truths = read_truth(labelled.truth)
+        return joined(truths, Path(folder)), read_lessons(truths, Path(folder)) if lessons else []
 
 
 def joined(truths: Iterable[Truth], folder: Path) -> list[Scored]:
@@ -110,6 +123,7 @@ def lines(evaluation: Evaluation) -> list[str]:
             for a in card.at_rates
         ),
         f"calibration   Brier {card.calibration.brier:.2g}, error {card.calibration.error:.2g} (at this log's prior)",
+        *_learning_lines(evaluation.learning),
         "",
         f"{'view':{wide}}  " + "  ".join(summary(card)),
     ]
@@ -117,3 +131,25 @@ def lines(evaluation: Evaluation) -> list[str]:
         cells = [f"{value:>{len(name)}.{1 if '10,000' in name else 3}f}" for name, value in summary(other).items()]
         out.append(f"{view:{wide}}  " + "  ".join(cells))
     return out
+
+
+def _learning_lines(learned: Learning | None) -> list[str]:
+    if learned is None:
+        return [f"learning      not judged: no log spans {PAST_DAYS} days"]
+    d = learned.whole
+    return [
+        f"learning      from day {learned.from_day} on, thresholds at {learned.allowed:g} false alarms chosen on the days before: "
+        f"off {d.caught_off}, on {d.caught_on} of {d.takeovers} takeovers; false alarms off {d.false_off}, on {d.false_on} of "
+        f"{d.benign:,}; average precision off {learned.average_precision_off:.3f}, on {learned.average_precision_on:.3f}",
+        *([] if learned.gain.low is None else [_gain_line(learned.gain)]),
+        *(
+            f"              {s.story}: off {s.caught_off}, on {s.caught_on} of {s.takeovers}"
+            for s in learned.stories
+            if s.caught_off != s.caught_on
+        ),
+    ]
+
+
+def _gain_line(gain: Interval) -> str:
+    low, high = gain.low or 0.0, gain.high or 0.0
+    return f"              on minus off, over logs: {100 * gain.mean:+.1f} points of the takeovers ({100 * low:+.1f} to {100 * high:+.1f})"

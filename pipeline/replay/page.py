@@ -5,6 +5,7 @@ from html import escape
 from math import log10
 
 from pipeline.replay.card import AtBudget, AtRate, Interval, Rate, Scorecard
+from pipeline.replay.lessons import Day, Learning
 from pipeline.replay.scorecard import summary
 
 WIDTH, HEIGHT, MARGIN = 420, 280, 56
@@ -29,8 +30,10 @@ svg .late { fill: var(--warn) } svg .even { stroke: var(--soft); stroke-dasharra
 """
 
 
-def page(title: str, said: Sequence[str], cards: Mapping[str, Scorecard]) -> str:
-    """The page of an evaluation. ``said``: sentences under the title; ``cards``: a scorecard for each view, the full one first."""
+def page(title: str, said: Sequence[str], cards: Mapping[str, Scorecard], learned: Learning | None = None) -> str:
+    """The page of an evaluation. ``said``: sentences under the title; ``cards``: a scorecard for each view, the full one first;
+    ``learned``: learning on beside off, where it was judged.
+    """
     name, card = next(iter(cards.items()))
     parts = [
         f"<h1>{escape(title)}</h1>",
@@ -43,6 +46,7 @@ def page(title: str, said: Sequence[str], cards: Mapping[str, Scorecard]) -> str
         figure(lead_plot(card.lead.seconds), "Alerts on takeovers by seconds from the entry; left of 0 the code was not entered yet."),
         figure(reliability_plot(card.calibration.bins), f"Reliability at this log's prior of {card.calibration.prior:.2g}."),
         "</div>",
+        *_learning(learned),
         "<h2>At false-positive rates a bank can live with</h2>",
         table(("false-positive rate", "recall by challenge", "by account", ""), map(_rate_row, card.at_rates)),
         f"<h2>With a budget of alerts, at a prior of {card.prior:g}</h2>",
@@ -103,6 +107,35 @@ def _budget_row(at: AtBudget) -> list[str]:
 
 def _compared(card: Scorecard) -> list[str]:
     return [f"{value:.1f}" if "10,000" in name else f"{value:.3f}" for name, value in summary(card).items()]
+
+
+def _learning(learned: Learning | None) -> list[str]:
+    if learned is None:
+        return []
+    text = (
+        f"Each label came 1 to 10 days after the fact, 30 % never, 3.5 % wrong. A day's threshold is the one that kept {learned.allowed:g} "
+        "false alarms on the benign codes of the days before. Off: the policy's weights alone. On: a logistic regression that began so."
+    )
+    whole = learned.whole
+    rows = [(f"from day {whole.day}", whole), *((f"day {d.day}", d) for d in learned.days)]
+    return [
+        "<h2>Learning on and off</h2>",
+        f"<p>{escape(text)} Average precision from day {learned.from_day} on: off {learned.average_precision_off:.3f}, "
+        f"on {learned.average_precision_on:.3f}, after {learned.examples:,} examples.</p>",
+        _seeds({"takeovers caught with learning on, minus off": learned.gain}),
+        figure(learning_plot(learned.days), "Share of each day's takeovers that alarmed: learning on (line) and off (dashed)."),
+        table(
+            ("", "takeovers", "caught, off", "caught, on", "benign", "false, off", "false, on"),
+            (
+                [n, str(d.takeovers), str(d.caught_off), str(d.caught_on), f"{d.benign:,}", str(d.false_off), str(d.false_on)]
+                for n, d in rows
+            ),
+        ),
+        table(
+            ("story", "takeovers", "caught, off", "caught, on"),
+            ([s.story, str(s.takeovers), str(s.caught_off), str(s.caught_on)] for s in learned.stories),
+        ),
+    ]
 
 
 def _seeds(seeds: Mapping[str, Interval]) -> str:
@@ -184,6 +217,18 @@ def lead_plot(seconds: Sequence[float]) -> str:
             f'height="{_y(0) - top:.1f}"><title>{count}</title></rect>'
         )
     return _svg(parts, "alerts by seconds from the entry")
+
+
+def learning_plot(days: Sequence[Day]) -> str:
+    """The share of the takeovers of each day that alarmed, with learning on and off; days without a takeover are passed over."""
+    shown = [d for d in days if d.takeovers]
+    last = max((d.day for d in shown), default=1)
+    ticks = [(day / last, str(day)) for day in range(0, last + 1, max(1, last // 7))]
+    parts = _frame("day", "takeovers caught", ticks, _SHARES)
+    for kind, caught in (("even", [d.caught_off for d in shown]), ("line", [d.caught_on for d in shown])):
+        points = " L".join(f"{_x(d.day / last):.1f},{_y(n / d.takeovers):.1f}" for d, n in zip(shown, caught, strict=True))
+        parts.append(f'<path class="{kind}" fill="none" d="M{points}"/>')
+    return _svg(parts, "takeovers caught by day, learning on and off")
 
 
 def reliability_plot(bins: Sequence[tuple[float, float, int]]) -> str:

@@ -27,6 +27,7 @@ class Truth(msgspec.Struct, frozen=True):
     otp_id: str
     label: Literal["takeover", "attempt", "benign"]
     story: str
+    dispatched_at: datetime | None = None
     entered_at: datetime | None = None
     call_answered_at: datetime | None = None
     has_call: bool = False

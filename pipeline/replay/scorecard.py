@@ -186,10 +186,11 @@ def _over_seeds(runs: Sequence[Sequence[Scored]]) -> dict[str, Interval]:
         ):
             if members:
                 found.setdefault(name, []).append(sum(map(test, members)) / len(members))
-    return {name: _interval(values) for name, values in found.items()}
+    return {name: interval(values) for name, values in found.items()}
 
 
-def _interval(values: Sequence[float]) -> Interval:
+def interval(values: Sequence[float]) -> Interval:
+    """The mean over seeds with its 95 % interval (Student's t)."""
     mean = fmean(values)
     if len(values) < 2:
         return Interval(mean, None, None)

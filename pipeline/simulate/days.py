@@ -6,6 +6,8 @@ from pipeline.simulate.attacker import Attacker, Campaign
 from pipeline.simulate.attacks import ATTACKS
 from pipeline.simulate.chance import LOGINS, MINUTE, WORKING, clock, derived, poisson, weighted
 from pipeline.simulate.daily import history, payment_code, plain_login, telephony
+from pipeline.simulate.emerging import SHARE as EMERGING
+from pipeline.simulate.emerging import STORY, v15
 from pipeline.simulate.family import Family
 from pipeline.simulate.lookalikes import LOOKALIKES, share, suited
 from pipeline.simulate.people import Customer, Line
@@ -35,6 +37,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     stories: frozenset[str] | None
     campaigns: list[Campaign]
     real: Real | None = None
+    emerging: int | None = None  # when an attack begins that nobody has seen
 
     def wants(self, story: str) -> bool:
         return self.stories is None or story in self.stories
@@ -47,6 +50,8 @@ def live_through(diary: Diary, plan: Plan) -> None:
     for customer in home.customers:
         _honest(diary, customer, plan)
         _attacked(diary, customer, plan)
+        if plan.emerging is not None:
+            _surprised(diary, customer, plan, plan.emerging)
     if plan.real is not None:
         participant = plan.real.recording.participants[home.index]
         rng = derived(plan.seed, "recorded", home.index)
@@ -95,3 +100,18 @@ def _attacked(diary: Diary, customer: Customer, plan: Plan) -> None:
         scene = Scene(diary, customer, family, derived(plan.seed, "attack", name, at), story, plan.live_from)
         scene.label = "attempt"
         ATTACKS[story](scene, Attacker(scene, campaign), at)
+
+
+def _surprised(diary: Diary, customer: Customer, plan: Plan, begin: int) -> None:
+    family, name = plan.family, customer.account_id
+    rng = derived(plan.seed, "emerging", name)
+    days = clock(begin, plan.end, customer.offset_min, LOGINS).days
+    hours = clock(begin, plan.end, customer.offset_min, WORKING)
+    if hours.days <= 0.0:
+        return
+    expected = (customer.logins * family.people.code_share + PAYMENTS) * days
+    for _ in range(poisson(rng, EMERGING * plan.prior * expected)):
+        at = hours.pick(rng)
+        scene = Scene(diary, customer, family, derived(plan.seed, "emerging", name, at), STORY, plan.live_from)
+        scene.label = "attempt"
+        v15(scene, Attacker(scene, None), at)

@@ -102,6 +102,7 @@ def simulate(
     telephony: Path | None = None,
     coverage: float | None = None,
     family: FamilyName = "a",
+    emerging_day: float | None = None,
     stories: Sequence[str] | None = None,
     noise: bool = True,
     all_labels: bool = False,
@@ -111,11 +112,12 @@ def simulate(
 ) -> Summary:
     """Write ``log.jsonl``, ``truth.jsonl``, ``policy.toml`` and ``about.json`` into ``out``; the same arguments write the same bytes.
 
-    ``prior``: attacks per challenge of an honest customer; ``lookalikes``: share of those challenges that are a story of their
-    own; ``stories``: only these (names V1 to V14, B1 to B18); ``all_labels``: dispositions after the end too; ``coverage``: share
-    of the lines whose carrier tells the bank, with full feeds; ``telephony``: the folder of a recording (:mod:`recorded`) whose
-    participants are the accounts, by default without any attack or look-alike, and whose first midnight is that of the first day
-    of history. Raises ValueError for arguments that make no world, OSError where files fail.
+    ``prior``: attacks per challenge of an honest customer; ``lookalikes``: share of those challenges that are a story of their own;
+    ``emerging_day``: an attack nobody has seen (:mod:`emerging`) begins so many days in; ``stories``: only these (names V1 to V14, B1 to
+    B18); ``all_labels``: dispositions after the end too; ``coverage``: share of the lines whose carrier tells the bank, with full feeds;
+    ``telephony``: the folder of a recording (:mod:`recorded`) whose participants are the accounts, by default without any attack or
+    look-alike, and whose first midnight is that of the first day of history. Raises ValueError for arguments that make no world, OSError
+    where files fail.
     """
     if accounts < 1 or hours <= 0 or history_days < 0 or partitions < 1:
         raise ValueError("accounts, hours and partitions must be positive, history_days not negative")
@@ -140,6 +142,8 @@ def simulate(
         campaigns=campaigns(seed, FAMILIES[family], live_from, end),
         real=None if recording is None else _real(seed, FAMILIES[family], recording),
     )
+    if emerging_day is not None:
+        plan = msgspec.structs.replace(plan, emerging=live_from + int(emerging_day * DAY))
     coverage = coverage if coverage is not None else COVERAGE if recording is None else 1.0
     out.mkdir(parents=True, exist_ok=True)
     shelves = Shelves(out / ".shelves")
@@ -185,6 +189,7 @@ def simulate(
             "lookalikes": plan.lookalikes,
             "feeds": feeds,
             "family": family,
+            **({} if emerging_day is None else {"emerging_day": emerging_day}),
             "stories": None if stories is None else sorted(stories),
             "coverage": coverage,
             "real_telephony": recording is not None,

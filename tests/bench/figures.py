@@ -28,6 +28,8 @@ from pipeline.wire.pseudonym import Pseudonyms
 
 MODEL = Model(Policy()).id
 VIEWS = ("full", "no-telephony", "probe", "app")
+WORLDS = ("b", "c")  # families of the simulator on which nothing was ever chosen
+KEPT_AWAY = ("V6", "V9", "V11")  # variants that `make fit` leaves out
 HELD_OUT = range(9011, 9100)  # never used while weights, features or thresholds were chosen (9001 to 9006 were, once, after a first look)
 
 
@@ -64,6 +66,16 @@ def run(
         return truths, read_cases(part)
     finally:
         shutil.rmtree(folder)
+
+
+def measured(seeds: range, view: str, options: argparse.Namespace, family: str = "a") -> Score:
+    """The score of some seeds, pooled."""
+    runs = []
+    for n, seed in enumerate(seeds, 1):
+        started = time.perf_counter()
+        runs.append(run(seed, view, options, family=family))
+        print(f"{family}, {view}, seed {n} of {len(seeds)}: {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
+    return pooled(runs)  # type: ignore[arg-type]
 
 
 def said(group: Group) -> str:
@@ -132,21 +144,47 @@ NAMES = {
 }
 
 
-def markdown(scores: dict[str, Score], recorded: Score | None, record: dict[str, object]) -> str:
+def row(name: str, s: Score) -> str:
+    """One row of the README's first table."""
+    rate, low, high = s.false_alarms_per_10k
+    return (
+        f"| {name} | {s.takeovers.alerted} of {s.takeovers.challenges}: {said(s.takeovers)} | {before(s.takeovers)} "
+        f"| {before(s.takeovers_with_call)} of {s.takeovers_with_call.challenges} | {rate:.1f} ({low:.1f} to {high:.1f}) in "
+        f"{s.benign.challenges:,} | {s.plain.alerted} in {s.plain.challenges:,} |"
+    )
+
+
+def caught(groups: list[Group]) -> tuple[int, int]:
+    """How many of the takeovers of some stories were caught, and how many there were."""
+    return sum(g.alerted for g in groups), sum(g.challenges for g in groups)
+
+
+def drop(scores: dict[str, Score], worlds: dict[str, Score]) -> str:
+    """What is lost on what was kept away from every choice, in a sentence."""
+    takeovers = [g for g in scores["full"].stories if g.label == "takeover"]
+    away, fitted = (caught([g for g in takeovers if (g.name in KEPT_AWAY) is kept]) for kept in (True, False))
+    parts = [
+        f"variants {', '.join(KEPT_AWAY)}: {away[0]} of {away[1]} caught, the others {fitted[0]} of {fitted[1]}: "
+        f"{100 * (away[0] / max(1, away[1]) - fitted[0] / max(1, fitted[1])):+.1f} points"
+    ]
+    here = scores["full"].takeovers.share or 0.0
+    parts += [f"world {name}: {100 * ((s.takeovers.share or 0.0) - here):+.1f} points" for name, s in worlds.items()]
+    return f"Kept away from every choice of weights, features and thresholds, and what that costs in takeovers caught: {'; '.join(parts)}."
+
+
+def markdown(scores: dict[str, Score], worlds: dict[str, Score], recorded: Score | None, record: dict[str, object]) -> str:
     """The README's tables."""
     lines = [
-        f"Held-out seeds {record['first']} to {record['last']} of our simulator ({record['accounts']} accounts, {record['hours']} hours "
-        f"each), policy `{record['policy_id']}`, 95 % intervals; made by `make figures`:",
+        f"Held-out seeds from {record['first']} on of our simulator ({record['accounts']} accounts, {record['hours']} hours each), policy "
+        f"`{record['policy_id']}`, model `{MODEL}`, 95 % intervals; made by `make figures`:",
         "",
-        "| what the bank sees | takeovers caught | before the entry | false alarms per 10,000 benign codes | of these, plain codes |",
-        "|---|---|---|---|---|",
+        "| what the bank sees | takeovers caught | before the entry | of those with a call | false alarms per 10,000 benign codes "
+        "| of these, plain codes |",
+        "|---|---|---|---|---|---|",
     ]
-    for view, s in scores.items():
-        rate, low, high = s.false_alarms_per_10k
-        lines.append(
-            f"| {NAMES.get(view, view)} | {s.takeovers.alerted} of {s.takeovers.challenges}: {said(s.takeovers)} | {before(s.takeovers)} "
-            f"| {rate:.1f} ({low:.1f} to {high:.1f}) | {s.plain.alerted} in {s.plain.challenges:,} |"
-        )
+    lines += [row(NAMES.get(view, view), s) for view, s in scores.items()]
+    lines += [row(f"all feeds, world {name} (held out)", s) for name, s in worlds.items()]
+    lines += ["", drop(scores, worlds)]
     lines += ["", "| variant | takeovers caught, all feeds | before the entry | without telephony |", "|---|---|---|---|"]
     without = {(g.name, g.label): g for g in scores["no-telephony"].stories} if "no-telephony" in scores else {}
     for g in scores["full"].stories:
@@ -184,7 +222,9 @@ def into_readme(text: str, readme: Path) -> None:
 def main() -> int:
     """Run every seed in every view, print the tables and write the JSON."""
     parser = argparse.ArgumentParser(prog="make figures", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=6, help="how many held-out seeds (default 6)")
+    parser.add_argument("--seeds", type=int, default=14, help="how many held-out seeds with all feeds (default 14)")
+    parser.add_argument("--view-seeds", type=int, default=2, help="how many of them with each other view (default 2)")
+    parser.add_argument("--worlds", default=",".join(WORLDS), help="other families of parameters to measure with all feeds (b, c)")
     parser.add_argument("--first", type=int, default=HELD_OUT.start, help="the first seed")
     parser.add_argument("--accounts", type=int, default=3000)
     parser.add_argument("--hours", type=float, default=48.0)
@@ -200,19 +240,17 @@ def main() -> int:
     options = parser.parse_args()
     console = Console(width=None if sys.stdout.isatty() else 150)
     views = options.views.split(",")
-    runs: dict[str, list[tuple[list[Truth], list[object]]]] = {view: [] for view in views}
-    for n, seed in enumerate(range(options.first, options.first + options.seeds), 1):
-        for view in views:
-            started = time.perf_counter()
-            runs[view].append(run(seed, view, options))
-            print(f"seed {n} of {options.seeds}, {view}: {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
-    scores = {view: pooled(each) for view, each in runs.items()}  # type: ignore[arg-type]
+    few = range(options.first, options.first + options.view_seeds)
+    every = range(options.first, options.first + options.seeds)
+    scores = {view: measured(every if view == "full" else few, view, options) for view in views}
+    worlds = {name: measured(few, "full", options, name) for name in options.worlds.split(",") if name}
     recorded = None
     if options.telephony is not None:
         seeds = range(options.first, options.first + 2)
         recorded = pooled([run(seed, "full", options, options.telephony) for seed in seeds])  # type: ignore[misc]
     console.print(summary_table(scores))
     console.print(story_table(scores))
+    console.print(drop(scores, worlds))
     options.out.parent.mkdir(parents=True, exist_ok=True)
     record = {
         "policy_id": Policy().id,
@@ -223,10 +261,11 @@ def main() -> int:
         "recorded": None if recorded is None else msgspec.to_builtins(recorded),
         "parameters": {k: str(v) for k, v in vars(options).items()},
         "views": {view: msgspec.to_builtins(s) for view, s in scores.items()},
+        "worlds": {name: msgspec.to_builtins(s) for name, s in worlds.items()},
     }
     options.out.write_text(json.dumps(record, indent=1, sort_keys=True))
     if options.readme is not None:
-        into_readme(markdown(scores, recorded, record), options.readme)
+        into_readme(markdown(scores, worlds, recorded, record), options.readme)
     console.print(f"written: {options.out}")
     return 0
 

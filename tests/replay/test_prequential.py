@@ -1,0 +1,112 @@
+"""Does learning start as the policy's model, use no label before it came, and find an attack that the policy does not know?"""
+
+from math import inf
+
+import pytest
+
+from pipeline.core.learn.prediction import logit
+from pipeline.core.model import INTERCEPT
+from pipeline.replay.lessons import Lesson, Said
+from pipeline.replay.page import page
+from pipeline.replay.prequential import (
+    ALLOWED,
+    DAY_MS,
+    DELAY_DAYS,
+    NEVER,
+    POLICY,
+    UNLABELLED,
+    WAIT_DAYS,
+    WRONG,
+    examples,
+    learner,
+    learning,
+    limit,
+)
+from pipeline.replay.scorecard import scorecard
+
+BEGIN = 1_772_438_400_000
+ALERT = logit(0.4)
+ORDINARY = {"new_device": False, "entry_latency_s": 14.0, "entry_method": "typed"}
+UNKNOWN = {"new_device": True, "entry_latency_s": 3.0, "entry_method": "pasted"}  # what nobody's weights speak of
+
+
+def lesson(label: str, day: float, log_odds: float, features: dict[str, object], story: str = "plain") -> Lesson:
+    at = BEGIN + int(day * DAY_MS)
+    return Lesson(label, story, at, (Said(at, log_odds, features),))  # type: ignore[arg-type]
+
+
+def bank(days: int = 20, new_from: int = 5) -> list[Lesson]:
+    """200 honest codes a day at scores from -9 to -4, an attack a day that the policy knows, later four it does not."""
+    out = []
+    for day in range(days):
+        out += [lesson("benign", day + n / 200, -9 + 5 * n / 200, ORDINARY) for n in range(200)]
+        out.append(lesson("takeover", day + 0.501, 2.0, {**ORDINARY, "new_device": True}, "V1"))
+        if day >= new_from:
+            out += [lesson("takeover", day + 0.1 + n / 10, -6.0, UNKNOWN, "V15") for n in range(4)]
+    return out
+
+
+def test_the_pupil_begins_as_the_policy_at_the_prior_of_the_log() -> None:
+    scorer = learner(0.02).scorer()
+    for log_odds in (-12.0, INTERCEPT, -3.0, 1.5):
+        said = scorer.predict({**UNKNOWN, POLICY: log_odds})
+        assert said.log_odds == pytest.approx(log_odds - INTERCEPT + logit(0.02))
+
+
+def test_labels_come_late_some_never_and_some_wrong() -> None:
+    frauds = [lesson("takeover", 0, 3.0, UNKNOWN, "V1") for _ in range(4000)]
+    taught = examples(frauds, ALERT, seed=3)
+    first = {e.example_id: e for e in taught}
+    assert len(taught) / 4000 == pytest.approx(1 - NEVER, abs=0.03)
+    assert sum(not e.label for e in first.values()) / len(first) == pytest.approx(WRONG, abs=0.01)
+    waits = [(e.time - BEGIN) / DAY_MS for e in taught]
+    assert DELAY_DAYS[0] <= min(waits) < 1.1
+    assert 9.9 < max(waits) <= DELAY_DAYS[1]
+    assert [e.time for e in taught] == sorted(e.time for e in taught)
+    assert examples(frauds, ALERT, seed=3) == taught, "seeded"
+
+
+def test_what_nobody_looks_at_is_benign_after_a_while_and_a_late_verdict_corrects_it() -> None:
+    quiet = examples([lesson("benign", 0, -8.0, ORDINARY)] * 50, ALERT, seed=1)
+    assert {(e.time - BEGIN) / DAY_MS for e in quiet} == {WAIT_DAYS}
+    assert {(e.label, e.weight, e.replaces) for e in quiet} == {(False, UNLABELLED, None)}
+    missed = examples([lesson("takeover", 0, -8.0, UNKNOWN)] * 400, ALERT, seed=1)
+    by_id: dict[str, list[bool]] = {}
+    for e in missed:
+        by_id.setdefault(e.example_id, []).append(e.label)
+        assert (e.replaces is None) == (len(by_id[e.example_id]) == 1)
+    assert [False, True] in by_id.values()
+    assert [True] in by_id.values()
+    alerted = examples([lesson("benign", 0, 1.0, ORDINARY)] * 400, ALERT, seed=1)
+    assert len(alerted) / 400 == pytest.approx(1 - NEVER, abs=0.08), "an alert that nobody judged teaches nothing"
+
+
+def test_the_threshold_keeps_to_the_share_on_the_days_before() -> None:
+    past = [n / 1000 for n in range(10_000)]
+    assert sum(x >= limit(past) for x in past) == ALLOWED * len(past)
+    assert limit([]) == inf
+
+
+def test_learning_finds_the_attack_that_the_policy_does_not_know_and_not_before_its_labels() -> None:
+    found = learning([bank()], ALERT)
+    assert found is not None
+    new = next(s for s in found.stories if s.story == "V15")
+    assert new.caught_off == 0
+    assert new.caught_on > new.takeovers / 2
+    known = next(s for s in found.stories if s.story == "V1")
+    assert known.caught_on == known.caught_off == known.takeovers
+    assert found.whole.false_on <= max(3, 3 * ALLOWED * found.whole.benign)
+    assert found.average_precision_on > found.average_precision_off
+    early = [d for d in found.days if d.day in (5, 6)]
+    assert all(d.caught_on == d.caught_off for d in early), "no label of the new attack is there yet"
+    assert learning([bank()], ALERT) == found, "the same log, the same figures"
+
+
+def test_a_log_of_two_days_is_not_judged_and_the_page_shows_what_is() -> None:
+    assert learning([bank(days=2)], ALERT) is None
+    assert learning([], ALERT) is None
+    card = scorecard([[]], 1e-4)
+    shown = page("Evaluation", [], {"all feeds": card}, learning([bank(days=12)], ALERT))
+    assert "Learning on and off" in shown
+    assert shown.count("<svg") == 4
+    assert "Learning on and off" not in page("Evaluation", [], {"all feeds": card}, None)
