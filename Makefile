@@ -87,7 +87,7 @@ FIT := $(addprefix out/fit/,301 302 303 304 305 306 307 308 309 310)
 .PHONY: fit
 fit: setup ## Fit the weights and the threshold of deploy/fitted.toml on simulated seeds of family a; V6, V9 and V11 are kept away
 	@for folder in $(FIT); do $(BIN)/offhook simulate --seed $${folder##*/} --accounts 3000 --hours 48 --prior 0.04 --out $$folder || exit 1; done
-	@$(BIN)/offhook fit --demo-key --by-hand --rate 1.75e-4 --leave-out V6 --leave-out V9 --leave-out V11 --out deploy/fitted.toml \
+	@$(BIN)/offhook fit --demo-key --by-hand --rate 1.5e-4 --leave-out V6 --leave-out V9 --leave-out V11 --out deploy/fitted.toml \
 		$(foreach folder,$(FIT),--log $(folder)/log.jsonl --truth $(folder)/truth.jsonl --policy $(folder)/policy.toml)
 
 MODEL := $(addprefix out/model/,501 502 503 504)
