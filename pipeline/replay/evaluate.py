@@ -17,7 +17,7 @@ from pipeline.replay.lessons import Learning, Lesson, read_lessons
 from pipeline.replay.prequential import PAST_DAYS, learning
 from pipeline.replay.run import Progress, Replay
 from pipeline.replay.score import Truth, read_truth
-from pipeline.replay.scorecard import scorecard, summary
+from pipeline.replay.scorecard import CUSTOMER, scorecard, summary
 from pipeline.wire.log import read_log
 from pipeline.wire.pseudonym import Pseudonyms
 
@@ -100,7 +100,7 @@ def joined(truths: Iterable[Truth], folder: Path) -> list[Scored]:
                 0.0 if decision_ is None else decision_.probability,
                 first.get(key),
                 None if truth.entered_at is None else int(truth.entered_at.timestamp() * 1000),
-                {} if decision_ is None else decision_.features,
+                ({} if decision_ is None else decision_.features) | ({CUSTOMER: truth.segment} if truth.segment else {}),
             )
         )
     return scored

@@ -43,6 +43,10 @@ def page(title: str, said: Sequence[str], cards: Mapping[str, Scorecard], learne
         _seeds(card.seeds),
         '<h2>Pictures</h2><div class="plots">',
         figure(recall_plot(card.curve), "Recall over the false-positive rate, by challenge. What matters is on the left."),
+        figure(
+            precision_plot(card.curve, card.prior),
+            f"Precision over recall at a prior of {card.prior:g}: what share of the alerts would be right at a bank.",
+        ),
         figure(lead_plot(card.lead.seconds), "Alerts on takeovers by seconds from the entry; left of 0 the code was not entered yet."),
         figure(reliability_plot(card.calibration.bins), f"Reliability at this log's prior of {card.calibration.prior:.2g}."),
         "</div>",
@@ -196,6 +200,16 @@ def recall_plot(curve: Sequence[tuple[float, float]]) -> str:
         last = recall
     path = f'<path class="line" d="M{_x(0)},{_y(curve[0][1] if curve and curve[0][0] == 0 else 0):.1f} {" ".join(steps)}"/>'
     return _svg([*_frame("false-positive rate", "recall", ticks, _SHARES), path], "recall over false-positive rate")
+
+
+def precision_plot(curve: Sequence[tuple[float, float]], prior: float) -> str:
+    """Precision over recall with attacks as rare as at the bank; where the log has no false alarm the rate is half of one, not none."""
+    least = min((f for f, _ in curve if f > 0), default=LEAST_RATE) / 2
+    points = [(recall, prior * recall / (prior * recall + (1 - prior) * max(f, least))) for f, recall in curve if recall > 0]
+    parts = _frame("recall", "precision", _SHARES, _SHARES)
+    if points:
+        parts.append(f'<path class="line" d="M{" L".join(f"{_x(r):.1f},{_y(p):.1f}" for r, p in points)}"/>')
+    return _svg(parts, "precision over recall at the bank's prior")
 
 
 def lead_plot(seconds: Sequence[float]) -> str:

@@ -31,6 +31,7 @@ class Truth(msgspec.Struct, frozen=True):
     entered_at: datetime | None = None
     call_answered_at: datetime | None = None
     has_call: bool = False
+    segment: str | None = None  # of customers, such as older: who bears the false alarms
     history: bool = False  # before the log proper: accounts are still being learned, so it does not count
 
 

@@ -21,7 +21,8 @@ BUDGETS = (10, 50, 100)  # alerts per million codes
 HARD_PAIRS = (  # attack and what looks like it (domain.md)
     ("V1", "B8"), ("V2", "B2"), ("V3", "B1"), ("V4", "B2"), ("V8", "B14"), ("V9", "B12"), ("V12", "B8"), ("V1", "B4"),
 )  # fmt: skip
-SEGMENTS = ("channel", "purpose", "network_kind", "new_device", "telephony_known")
+CUSTOMER = "customer"  # the segment of customers that the truth names
+SEGMENTS = (CUSTOMER, "channel", "purpose", "network_kind", "new_device", "telephony_known")
 MOST_ODDS = 35.0
 
 

@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from pipeline.__main__ import main
 from pipeline.replay.ablations import ANSWERS_AFTER_MS, VIEWS
 from pipeline.replay.card import Scored
+from pipeline.replay.page import HEIGHT, MARGIN, WIDTH, precision_plot
 from pipeline.replay.scorecard import scorecard
 from pipeline.simulate.run import simulate
 from pipeline.wire.ingest import Ingest
@@ -157,12 +158,23 @@ def test_the_command_writes_a_scorecard_and_a_page(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     card = json.loads((out / "scorecard.json").read_bytes())
     full = card["views"]["all feeds"]
+    customers = {s["value"]: s["rate"]["n"] for s in full["segments"] if s["name"] == "customer"}
+    assert set(customers) <= {"older", "middle", "younger"}
+    assert sum(customers.values()) == full["benign"]
     assert list(card["views"]) == ["all feeds", "no telephony"]
     assert full["takeovers"] + full["attempts"] + full["benign"] == made.challenges
     assert f"{full['caught']['hits']} of {full['caught']['n']} caught" in done.output
     page = (out / "index.html").read_text()
-    assert page.count("<svg") == 3
+    assert page.count("<svg") == 4
     assert "http" not in page, "nothing is fetched"
     wrong = CliRunner().invoke(main, ["evaluate", *options, "--view", "no phones"])
     assert wrong.exit_code == 2
     assert "there are all feeds" in wrong.output
+
+
+def test_precision_is_that_of_the_prior_not_of_the_log() -> None:
+    plot = precision_plot([(0.0, 0.5), (1e-3, 1.0)], prior=1e-3)
+    assert f"L{WIDTH - MARGIN:.1f}," in plot, "to a recall of 1"
+    share = 1e-3 / (1e-3 + 0.999 * 1e-3)
+    assert f",{HEIGHT - MARGIN - share * (HEIGHT - 2 * MARGIN):.1f}" in plot, "half of the alerts are right there"
+    assert '<path class="line"' not in precision_plot([], prior=1e-3)

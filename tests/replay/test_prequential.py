@@ -108,5 +108,5 @@ def test_a_log_of_two_days_is_not_judged_and_the_page_shows_what_is() -> None:
     card = scorecard([[]], 1e-4)
     shown = page("Evaluation", [], {"all feeds": card}, learning([bank(days=12)], ALERT))
     assert "Learning on and off" in shown
-    assert shown.count("<svg") == 4
+    assert shown.count("<svg") == 5
     assert "Learning on and off" not in page("Evaluation", [], {"all feeds": card}, None)
