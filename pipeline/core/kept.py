@@ -34,6 +34,8 @@ STORED: Final[tuple[str, ...]] = (
     "entry_method", "entry_other_ip", "entry_other_device", "agent_initiated", "entered", "refused", "hours_since_sim_swap",
     "forwarding_active", "hours_since_forwarding", "hours_since_port", "roaming", "hours_since_phone_change", "bank_called",
     "calls_usual_per_day", "logins_usual_per_day", "test_account", "changes_after", "takeover_change", "device_bound", "money_moved",
+    "same_caller_accounts", "same_sender_accounts", "same_device_accounts", "same_network_accounts", "hours_since_other_country",
+    "failed_logins_1h", "codes_usual_per_day", "call_lag_s",
 )  # fmt: skip
 ORDER: Final = (*STORED, *(name for name in FIELDS if name not in STORED))
 _PLACES: Final = tuple(FIELDS.index(name) if name in FIELDS else None for name in ORDER)

@@ -273,7 +273,6 @@ class Replay:
             self._refuse(record.topic, record, InvalidEvent("unknown_topic", "not a topic that OffHook reads"))
 
     def _summary(self, records: int, kind: str, first: Ms | None, last: Ms | None) -> Summary:
-        tally = self._tally
         return Summary(
             policy_id=self._policy.id,
             log=kind,
@@ -285,20 +284,7 @@ class Replay:
             events=self._events,
             accounts=sum(len(partition) for partition in self._partitions.values()),
             lines=len(self._router),
-            late=tally.late,
-            dead_letters=dict(sorted(tally.dead_letters.items())),
-            dead_letters_by_feed=dict(sorted(tally.dead_letter_feeds.items())),
-            decisions=dict(sorted(tally.decisions.items())),
-            alerts=dict(sorted(tally.alerts.items())),
-            alerts_by_stage=dict(sorted(tally.stages.items())),
-            findings=tally.findings,
-            never_entered=tally.never_entered,
-            holds=tally.holds,
-            holds_ended=tally.holds_ended,
-            examples=tally.examples,
-            sightings=tally.sightings,
-            campaigns=len(tally.campaigns),
-            lead_time=tally.lead_time(),
+            **self._tally.figures(),
         )
 
 

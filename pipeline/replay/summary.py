@@ -2,6 +2,7 @@
 
 from collections import Counter
 from statistics import median, quantiles
+from typing import Any
 
 import msgspec
 
@@ -76,6 +77,25 @@ class Tally:
             self.stages[finding.stage] += 1
         entered = [e.occurred_at for e in finding.events if e.type == "otp_entered"]
         self._after_entry_ms[finding.uid] = finding.created_time - max(entered) if entered else self._after_entry_ms.get(finding.uid)
+
+    def figures(self) -> dict[str, Any]:
+        """What was counted, under the names that Summary has for it."""
+        return {
+            "late": self.late,
+            "dead_letters": dict(sorted(self.dead_letters.items())),
+            "dead_letters_by_feed": dict(sorted(self.dead_letter_feeds.items())),
+            "decisions": dict(sorted(self.decisions.items())),
+            "alerts": dict(sorted(self.alerts.items())),
+            "alerts_by_stage": dict(sorted(self.stages.items())),
+            "findings": self.findings,
+            "never_entered": self.never_entered,
+            "holds": self.holds,
+            "holds_ended": self.holds_ended,
+            "examples": self.examples,
+            "sightings": self.sightings,
+            "campaigns": len(self.campaigns),
+            "lead_time": self.lead_time(),
+        }
 
     @property
     def findings(self) -> int:

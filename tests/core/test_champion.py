@@ -80,6 +80,7 @@ def folded(events: list[AnyEvent], shelf: Shelf | None = None, restart: bool = F
     return said, partition
 
 
+ALERT = Policy().thresholds.alert
 STORY = [
     beat(T0 - 1000), *code(1), activation("m_low", WEIGHED), *code(2),
     activation("m_high", "m_low", WEIGHED, alert=0.95, watch=0.5), *code(3), activation(WEIGHED), *code(4), beat(T0 + 3 * 3_600_000),
@@ -89,13 +90,13 @@ STORY = [
 def test_each_decision_is_made_by_what_is_in_force_at_its_place() -> None:
     said, partition = folded(STORY)
     first, low, high, back = entries(said)
-    assert (first.model_id, first.challengers, first.threshold) == (WEIGHED, (), 0.5)
+    assert (first.model_id, first.challengers, first.threshold) == (WEIGHED, (), ALERT)
     assert (low.model_id, low.probability, low.level) == ("m_low", 0.2, "watch")
     assert low.challengers == (Challenger(WEIGHED, low.challengers[0].probability),)
     assert 0 < low.challengers[0].probability < 0.05
     assert (high.model_id, high.probability, high.level, high.threshold) == ("m_high", 0.9, "watch", 0.95)
     assert [c.model_id for c in high.challengers] == ["m_low", WEIGHED]
-    assert (back.model_id, back.challengers, back.threshold) == (WEIGHED, (), 0.5)
+    assert (back.model_id, back.challengers, back.threshold) == (WEIGHED, (), ALERT)
     assert partition.activation == activation(WEIGHED)
 
 

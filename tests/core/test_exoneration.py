@@ -11,12 +11,12 @@ from pipeline.core.detector import Detector, new_timeline
 from pipeline.core.events import AccountEvent
 from pipeline.core.exoneration import FACTS, MOST, exonerations, if_so
 from pipeline.core.features import Features
-from pipeline.core.model import Model
+from pipeline.core.model import BY_HAND, Model
 from pipeline.core.outcome import Finding
 from pipeline.core.policy import Policy, Thresholds
 from pipeline.core.rules import hits
 
-POLICY = Policy()
+POLICY = Policy(weights=BY_HAND, thresholds=Thresholds(watch=0.05, alert=0.5))  # what is fitted may change; how it is asked does not
 MODEL = Model(POLICY)
 BY_NAME = {fact.name: fact for fact in FACTS}
 CALL = Features(

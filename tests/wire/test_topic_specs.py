@@ -14,7 +14,7 @@ def test_every_feed_is_an_input_topic_and_no_other() -> None:
 
 def test_outputs_and_logs_between_the_stages_are_there() -> None:
     assert {name for name, spec in TOPICS.items() if spec.direction == "out"} == {"alerts", "decisions", "holds", "dead-letters"}
-    own = {"events", "lines", "sightings", "detect-state", "route-state", "campaign-state"}
+    own = {"events", "lines", "sightings", "examples", "models", "detect-state", "route-state", "campaign-state"}
     assert {name for name, spec in TOPICS.items() if spec.direction == "internal"} == own
 
 
