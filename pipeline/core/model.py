@@ -138,7 +138,7 @@ RULE_WEIGHTS: dict[str, float] = {  # what a pattern adds to its parts: they are
     "R01": 1.0,
     "R02": 0.7,
     "R03": 1.0,
-    "R04": 0.5,
+    "R04": 1.0,
     "R05": 1.5,
     "R06": 2.5,
     "R07": 0.8,
