@@ -267,7 +267,7 @@ def main() -> int:
                 make_topics(environment)
                 console.print(f"Topics: made, all with the prefix {prefix}")
                 process = stack.enter_context(workers(environment, worker_log))
-                console.print("Workers: ingest, route, detect (one process each)")
+                console.print("Workers: ingest, route, detect, campaign (one process each)")
                 console.print(
                     f"Bank: simulating {count(chosen.accounts, 'account')} and {HISTORY_DAYS} days of history (seed {chosen.seed})"
                 )
@@ -275,7 +275,7 @@ def main() -> int:
                          lookalikes=LOOKALIKES, partitions=TOPICS["logins"].partitions)  # fmt: skip
                 environment["OFFHOOK_POLICY_FILE"] = str(folder / made.policy)  # names the bank's own test accounts
                 process = stack.enter_context(workers(environment, worker_log))
-                console.print("Workers: ingest, route, detect (one process each)")
+                console.print("Workers: ingest, route, detect, campaign (one process each)")
                 bank = Bank(folder / made.log, folder / made.truth, START, Pseudonyms.from_text(key.read_text()))
                 asyncio.run(run(bootstrap, prefix, bank, process, console))
                 console.print("Stopping the workers and the broker")

@@ -39,7 +39,9 @@ def meetings(
 
     A meeting is dated by the later of its two records, and said once for each stretch of time in which campaigns are counted.
     """
-    found = list(_meetings(_pairs(recent, event, policy), profile, policy))
+    if not _may_meet(event, profile, policy):
+        return [], []
+    found = list(_meetings(_pairs(recent, event, profile, policy), profile, policy))
     if not found:
         return [], []
     step = 1000 * policy.campaigns.step_s
@@ -50,7 +52,7 @@ def meetings(
         (entity, at // step, own)
         for e in alike
         if not isinstance(e, OtpDispatched)
-        for _, (entity, at, own) in _meetings(_pairs(dispatches, e, policy), profile, policy)
+        for _, (entity, at, own) in _meetings(_pairs(dispatches, e, profile, policy), profile, policy)
     }
     said: list[Sighting] = []
     for entity, at, own in sorted({meeting for _, meeting in found}):
@@ -58,6 +60,21 @@ def meetings(
             known.add((entity, at // step, own))
             said.append(Sighting(entity=entity, account_id=account_id, occurred_at=at, arrived_at=event.arrived_at, exempt=own))
     return sorted({(otp_id, meeting[0]) for otp_id, meeting in found}), said
+
+
+def _may_meet(event: RecentEvent, profile: Profile, policy: Policy) -> bool:
+    """Whether there is anybody to meet in an event: most have nobody, which is all that is to be found out of them."""
+    kind = type(event)
+    if kind is CallChanged or kind is MessageSeen:
+        assert isinstance(event, CallChanged | MessageSeen)
+        return event.direction == "inbound" and bool(event.peer) and (kind is CallChanged or event.has_code is not True)  # type: ignore[union-attr]
+    if kind is LoggedIn or kind is OtpEntered:
+        assert isinstance(event, LoggedIn | OtpEntered)
+        if event.device_id is None:
+            return False
+        seen = profile.devices.get(event.device_id)  # known for long before any code that it could be about
+        return seen is None or seen.first > event.occurred_at - 1000 * (policy.windows.known_after_s + policy.windows.code_valid_most_s)
+    return kind is OtpDispatched
 
 
 def _may_name(event: RecentEvent, tokens: set[str]) -> bool:
@@ -72,13 +89,15 @@ def _may_name(event: RecentEvent, tokens: set[str]) -> bool:
             return False
 
 
-def _pairs(recent: tuple[RecentEvent, ...], event: RecentEvent, policy: Policy) -> list[tuple[RecentEvent, OtpDispatched]]:
+def _pairs(
+    recent: tuple[RecentEvent, ...], event: RecentEvent, profile: Profile, policy: Policy
+) -> list[tuple[RecentEvent, OtpDispatched]]:
     """The pairs of a fact and a dispatch near it that an event makes. A receipt is no dispatch."""
     if not isinstance(event, OtpDispatched):
-        return [(event, d) for d in recent if isinstance(d, OtpDispatched) and d.status != "delivered" and is_open(event, d, policy)]
+        return [(event, d) for d in recent if type(d) is OtpDispatched and d.status != "delivered" and is_open(event, d, policy)]
     if event.status == "delivered":
         return []
-    return [(e, event) for e in recent if not isinstance(e, OtpDispatched) and is_open(e, event, policy)]
+    return [(e, event) for e in recent if type(e) is not OtpDispatched and _may_meet(e, profile, policy) and is_open(e, event, policy)]
 
 
 def _meetings(pairs: Iterable[tuple[RecentEvent, OtpDispatched]], profile: Profile, policy: Policy) -> Iterator[tuple[str, Meeting]]:
