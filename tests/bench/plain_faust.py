@@ -12,7 +12,7 @@ import faust
 
 from pipeline.core import timeline as timelines
 from pipeline.core.detector import Detector, new_timeline
-from pipeline.core.events import Beat
+from pipeline.core.events import Keyless
 from pipeline.core.policy import Policy
 from pipeline.wire.codec import OutcomeEncoder, decode_event
 
@@ -28,9 +28,8 @@ app = faust.App(
     worker_redirect_stdouts=False,
 )
 events = app.topic(f"{PREFIX}events", key_serializer="raw", value_serializer="raw", key_type=bytes, value_type=bytes)
-outputs = {
-    name: app.topic(f"{PREFIX}plain-{name}", key_serializer="raw", value_serializer="raw") for name in ("alerts", "decisions", "holds")
-}
+OUTPUTS = ("alerts", "decisions", "holds", "examples", "sightings")
+outputs = {name: app.topic(f"{PREFIX}plain-{name}", key_serializer="raw", value_serializer="raw") for name in OUTPUTS}
 raw = faust.Schema(key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
 table = app.Table("timelines", schema=raw)
 detector, encode = Detector(Policy()), OutcomeEncoder("live").encode
@@ -41,7 +40,7 @@ async def detect(stream: faust.Stream[bytes]) -> None:
     """Step each event and put the state away."""
     async for event in stream.events():
         decoded = decode_event(event.value)
-        if isinstance(decoded, Beat):
+        if isinstance(decoded, Keyless):
             continue
         kept = table.get(event.key)
         timeline = new_timeline(decoded.account_id) if kept is None else timelines.decode(kept)

@@ -19,6 +19,7 @@ from tests.broker.harness import KEY, Deployment
 
 BASELINE_EVENTS_AT_MOST = 50_000
 STAGES = ("ingest", "route", "detect")
+PLAIN_OUTPUTS = ("alerts", "decisions", "holds", "examples", "sightings")
 
 
 def measure(log: Path) -> list[Figure]:
@@ -118,7 +119,7 @@ def _plain_faust(broker: Broker, hops: traffic.Hops) -> float:
     try:
         broker.append(live.prefix, "events", hops.events)
         changelog = f"{live.prefix}plain-faust-timelines-changelog"
-        broker.create(dict.fromkeys([*(f"{live.prefix}plain-{name}" for name in ("alerts", "decisions", "holds")), changelog], "delete"))
+        broker.create(dict.fromkeys([*(f"{live.prefix}plain-{name}" for name in PLAIN_OUTPUTS), changelog], "delete"))
         environment = os.environ | {"BENCH_BROKER": live.bootstrap, "BENCH_PREFIX": live.prefix, "BENCH_PARTITIONS": str(PARTITIONS)}
         command = [sys.executable, "-m", "tests.bench.plain_faust", "worker", "-l", "error", "--without-web"]
         with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as worker:
