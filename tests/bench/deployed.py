@@ -28,7 +28,7 @@ class Broker:
         self.bootstrap = bootstrap
         self.cpu = cpu
 
-    def create(self, topics: Mapping[str, str]) -> None:
+    def create(self, topics: Mapping[str, str], partitions: int = PARTITIONS) -> None:
         """Make topics, given their cleanup policies; the broker stamps their records."""
 
         async def run() -> None:
@@ -36,7 +36,7 @@ class Broker:
             await admin.start()
             try:
                 config = {"message.timestamp.type": "LogAppendTime", "retention.ms": "-1"}
-                new = [NewTopic(name, PARTITIONS, 1, topic_configs=config | {"cleanup.policy": how}) for name, how in topics.items()]
+                new = [NewTopic(name, partitions, 1, topic_configs=config | {"cleanup.policy": how}) for name, how in topics.items()]
                 answer = await admin.create_topics(new)
                 wrong = [error for error in answer.topic_errors if error[1]]
                 assert not wrong, f"topics could not be made: {wrong}"
@@ -49,7 +49,9 @@ class Broker:
         """Topics of their own, every one of them stamped by the broker, so that what is measured is between two appends."""
         patient = {"session_timeout_s": 30} | settings  # a machine that is busy with measuring loses no member of a group
         live = Deployment(self.bootstrap, prefix, PARTITIONS, trust_create_time="false", **patient)
-        self.create({prefix + name: spec.cleanup for name, spec in TOPICS.items()})
+        for single in (True, False):
+            found = {prefix + name: spec.cleanup for name, spec in TOPICS.items() if (spec.partitions == 1) is single}
+            self.create(found, 1 if single else PARTITIONS)
         return live
 
     def append(self, prefix: str, topic: str, records: Iterable[Outgoing]) -> None:
