@@ -77,7 +77,10 @@ class Detector:
         if event.arrived_at > t.now:
             # What nothing can touch any more: not while calls of that time are still on their way, however far ahead the others are.
             sure = event.arrived_at if self.read_to is None else min(event.arrived_at, self.read_to + self._slack)
-            self._advance(t, sure, out, by_clock=False)
+            if t.tracks:
+                self._advance(t, sure, out, by_clock=False)
+            else:
+                self._seal(t, sure)
             t.now = event.arrived_at
         match event:
             case LineChanged():

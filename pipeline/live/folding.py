@@ -221,12 +221,13 @@ class FoldingStage(ABC, Generic[F]):
 
     async def _fold(self, held: Held[F], batch: Batch, effects: Effects) -> None:
         turns = Turns()
+        folded, fold = held.state.folded, self.fold
         for record in batch.records:
-            if record.offset <= held.state.folded:
+            if record.offset <= folded:
                 metrics.DUPLICATES.labels(self.name).inc()
             else:
                 try:
-                    self.fold(held, batch, record, effects)
+                    fold(held, batch, record, effects)
                 except InvalidEvent as e:
                     metrics.DEAD_LETTERS.labels(batch.tp.topic, e.reason).inc()
                     effects.refuse(self._letters, batch, record, e.reason, e.detail)

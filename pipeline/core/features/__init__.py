@@ -39,7 +39,7 @@ def extract(
     asn = login.asn if login is not None and login.asn is not None else (entry.asn if entry is not None else None)
     country = login.country if login is not None and login.country is not None else (entry.country if entry is not None else None)
     known_before = e.start - 1000 * windows.known_after_s
-    f["known_devices"] = sum(1 for s in profile.devices.values() if s.first <= known_before)
+    f["known_devices"] = len([s for s in profile.devices.values() if s.first <= known_before])
     if device is not None:
         seen = profile.devices.get(device)
         if seen is not None:
@@ -59,15 +59,16 @@ def extract(
             f["new_user_agent"] = is_new(profile.agents, login.user_agent, known_before)
         if first is not None:
             f["seconds_login_to_dispatch"] = (first.occurred_at - login.occurred_at) / 1000
-        failed = [x for x in e.failed_logins if x.occurred_at >= e.start - 600_000]
+        failed = [x for x in e.failed_logins if x.occurred_at >= e.start - 600_000] if e.failed_logins else []
         f["failed_logins"], f["failed_logins_1h"] = len(failed), len(e.failed_logins)
         if f.get("new_device") is not None:
             f["first_try_on_new_device"] = bool(f["new_device"]) and not failed
-        f["other_session_active"] = any(elsewhere(x, login, e, profile, known_before) for x in e.other_logins)
-    if profile.hours and sum(profile.hours) >= 10:
+        f["other_session_active"] = bool(e.other_logins) and any(elsewhere(x, login, e, profile, known_before) for x in e.other_logins)
+    entries = sum(profile.hours)
+    if entries >= 10:
         hour = e.start // HOUR_MS % 24
         near = profile.hours[hour] + profile.hours[hour - 1] + profile.hours[(hour + 1) % 24]
-        f["hour_share"] = near / sum(profile.hours)
+        f["hour_share"] = near / entries
 
     # --- code
     code_features(f, e, profile)
@@ -103,9 +104,10 @@ def extract(
     if starts and e.start - starts[0] >= LEAST_HISTORY_MS:
         f["codes_usual_per_day"] = len(starts) * DAY_MS / (e.start - starts[0])
     f["changes_after"] = len(e.changes)
-    f["takeover_change"] = any(c.change in TAKEOVER_CHANGES for c in e.changes)
-    f["device_bound"] = any(c.change == "device_bound" for c in e.changes)
-    f["money_moved"] = any(c.change == "transfer" for c in e.changes)
+    if e.changes:
+        f["takeover_change"] = any(c.change in TAKEOVER_CHANGES for c in e.changes)
+        f["device_bound"] = any(c.change == "device_bound" for c in e.changes)
+        f["money_moved"] = any(c.change == "transfer" for c in e.changes)
     f["test_account"] = account_id in policy.test_accounts
     f["unexplained_call"] = unexplained(f)
     return Features(**f), call  # type: ignore[arg-type]

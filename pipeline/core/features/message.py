@@ -11,8 +11,10 @@ STRANGER_TEXT_MS = 120_000  # T10: a text this long before the call
 
 
 def message_features(f: dict[str, object], e: Episode, profile: Profile, policy: Policy, around: list[CallSeen]) -> None:
-    senders = set(profile.senders).union(*(s.sender for s in e.challenge.sends))
-    messages = [m for m in e.messages if not senders & set(m.peer)]  # the code's own delivery says nothing
+    messages = e.messages
+    if messages:
+        senders = set(profile.senders).union(*(s.sender for s in e.challenge.sends))
+        messages = [m for m in messages if senders.isdisjoint(m.peer)]  # the code's own delivery says nothing
     if not messages and not profile.texters:
         return  # no message feed for this customer
     strange_from: list[tuple[Ms, tuple[str, ...]]] = []
