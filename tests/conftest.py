@@ -19,6 +19,7 @@ from deploy.local_kafka import HOST, READY_S, KafkaUnavailable, LocalKafka, answ
 
 LIBRARY_WARNINGS = ("(read|open)_text is deprecated:DeprecationWarning",)  # kafka-python, on import
 LEFT_OPEN = ("_SelectorTransport", "socket.socket")  # by clients of a broker that a test took away; the collector finds them in a later one
+ON_A_BROKER = pytest.StashKey[bool]()
 KAFKA_IMAGE = "apache/kafka:4.3.1"
 
 
@@ -34,6 +35,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.get_closest_marker("broker"):
             for what in LEFT_OPEN:
                 item.add_marker(pytest.mark.filterwarnings(f"ignore:Exception ignored in.*{what}:pytest.PytestUnraisableExceptionWarning"))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Note whether tests on a broker are going to run."""
+    session.config.stash[ON_A_BROKER] = any(item.get_closest_marker("broker") for item in session.items)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """As for each test: at the very end the collector finds what the last tests on a broker have left to it, if anything."""
+    if config.stash.get(ON_A_BROKER, False):
+        for what in LEFT_OPEN:
+            warnings.filterwarnings("ignore", f"Exception ignored in.*{what}", pytest.PytestUnraisableExceptionWarning)
 
 
 def _required() -> bool:
