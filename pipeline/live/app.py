@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 import faust
+import uvloop
 from faust.types.auth import AuthProtocol
 from mode import Service
 from mode.supervisors import CrashingSupervisor
@@ -166,6 +167,7 @@ def _run_stage(settings: Settings, name: str) -> None:
 
 
 def _run(settings: Settings, stage: Stage, health: Health) -> None:
+    uvloop.install()  # the thread that fetches makes a loop of its own
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     app = make_app(settings, stage.name)

@@ -130,10 +130,12 @@ class IngestStage:
             metrics.DEAD_LETTERS.labels(batch.tp.topic, reason).inc(count)
         metrics.FOLD_SECONDS.labels(self.name).observe(folded - started)
         metrics.PRODUCE_SECONDS.labels(self.name).observe(time.monotonic() - folded)
-        self._read_up_to(batch, max(record.timestamp for record in batch.records))
+        arrived_at = max(record.timestamp for record in batch.records)
+        self._read_up_to(batch, arrived_at)
         if probed:
             self._judge(feed, batch, len(refused))
-        await self._beat()
+        if self._beats.is_due(arrived_at):  # else no beat can be: its time is not beyond what any partition that is read has come to
+            await self._beat()
 
     def _suspend(self, feed: Feed, batch: Batch, why: Counter[tuple[Refusal, str]]) -> None:
         pause = self._suspended.pause(feed, again=not self._flood.steady(feed))

@@ -16,6 +16,7 @@ from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 from pipeline.live.limits import DEFAULT_BYTES, RecordTooLarge, batch_bytes, largest_batches, refused, unanswered
 from pipeline.live.partitioner import Partitioner
 
+GATHER_S = 0.002  # what is appended within it leaves in one request to each broker: a request costs both sides more than a record
 BATCH_BYTES = 512 * 1024  # half of the broker's default message.max.bytes
 ANSWER_S = 60.0  # a broker that was restarted answers within 30 s; after twice that somebody should know
 HURRY_S = 5.0  # what an answer still gets once the worker has been told to end
@@ -63,6 +64,7 @@ class Outbox:
         self.ample = DEFAULT_BYTES - ROOM_BYTES  # a value of so many bytes fits into every topic, whatever its key and our headers
         self._waiting: set[asyncio.Timeout] = set()
         self._hurried = False
+        self._leaving: asyncio.Future[None] | None = None  # when what is being gathered leaves
 
     async def __aenter__(self) -> "Outbox":
         self._producer = self._make_producer(
@@ -153,8 +155,9 @@ class Outbox:
         taken: list[tuple[Sequence[Outgoing], asyncio.Future[None]]] = []
         try:
             while lane.queue:
+                await asyncio.shield(self._gathered())
                 taken, lane.queue = lane.queue, []
-                await self.append(topic, partition, [record for records, _ in taken for record in records])
+                await self._append(topic, partition, [record for records, _ in taken for record in records])
                 for _, done in taken:
                     if not done.done():
                         done.set_result(None)
@@ -174,12 +177,23 @@ class Outbox:
 
         Raises SendFailed when the brokers refuse them or do not answer, RecordTooLarge before anything of them is sent.
         """
+        await asyncio.shield(self._gathered())
+        return await self._append(topic, partition, records)
+
+    async def _append(self, topic: str, partition: int, records: Sequence[Outgoing]) -> list[Landed]:
         for record in records:
             if record.value is not None and len(record.value) > self.ample:
                 excess = self.excess(topic, record)
                 if excess is not None:
                     raise excess
         return [await self._send(builder, topic, partition) for builder in self._batches(topic, records)]
+
+    def _gathered(self) -> "asyncio.Future[None]":
+        if self._leaving is None or self._leaving.done():
+            loop = asyncio.get_running_loop()
+            self._leaving = loop.create_future()
+            loop.call_later(GATHER_S, self._leaving.set_result, None)
+        return self._leaving
 
     def _batches(self, topic: str, records: Sequence[Outgoing]) -> Iterator[Any]:
         most = self._largest.get(topic, DEFAULT_BYTES)

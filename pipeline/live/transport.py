@@ -20,7 +20,9 @@ from pipeline.live.batch import Admission, Batch, Record
 
 log = logging.getLogger(__name__)
 FETCH_MAX_WAIT_MS = 50  # Faust fixes 1500: a partition left out of one long poll would wait for its end
-PACE_S = 0.008  # shortest time between two fetches, so that batches grow instead of loops
+PACE_S = 0.020  # shortest time between two fetches, so that batches grow instead of loops
+HOLD_MS = 14  # while records keep coming, the broker gathers an answer for so long, or until it has HOLD_BYTES: else it holds the one
+HOLD_BYTES = 1 << 16  # record that came first after the last answer, and all that follow wait for the next one
 POLL_S = 0.05  # how long to wait for a settled batch before looking again
 CLOCK_MARGIN_MS = 1000  # a worker's clock may run ahead of the broker's by this much
 
@@ -32,6 +34,12 @@ class BatchThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # Faust
         consumer = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = FETCH_MAX_WAIT_MS  # read by the fetcher when the consumer starts
         return consumer
+
+    def expect(self, more: bool) -> None:
+        """Say what the next fetch is to be answered with: all that has come after a moment, or the first record as soon as it is there."""
+        fetcher = self._ensure_consumer()._fetcher  # reads both anew for each request
+        fetcher._fetch_max_wait_ms = HOLD_MS if more else FETCH_MAX_WAIT_MS
+        fetcher._fetch_min_bytes = HOLD_BYTES if more else 1
 
     def read_state(self, tp: TP) -> tuple[int | None, int | None, int | None]:
         """Position, end offset and wall time (ms) of the last fetch response; None where not known yet."""
@@ -57,6 +65,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         self._polled: dict[TP, int] = {}  # wall time of a fetch response seen at the end of the partition (ms)
         self._freed = asyncio.Event()
         self._last_fetch = 0.0
+        self._flowing = False  # the last fetch brought something, or what it may not ask for is being handled
         super().__init__(*args, **kwargs)
 
     def _new_consumer_thread(self) -> BatchThread:
@@ -89,22 +98,30 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         while True:
             busy = {tp for tp in self._out.keys() | self._waiting.keys() if not closed(tp)}
             free = {tp for tp in active_partitions or () if tp not in busy and not closed(tp)}
-            if free or not busy <= self._out.keys() or self.should_stop or not self.flow_active:
+            if self.should_stop or not self.flow_active:
                 break
-            await self._await_settled()
-        early = self._last_fetch + PACE_S - time.monotonic()
-        if early > 0:
-            await asyncio.sleep(early)
+            since = time.monotonic() - self._last_fetch
+            if since < PACE_S:
+                await asyncio.sleep(PACE_S - since)
+            elif busy & self._out.keys() and since < 2 * PACE_S:  # soon settled, and then fetched from together with the others
+                await self._await_settled(2 * PACE_S - since)
+            elif free or not busy <= self._out.keys():
+                break
+            else:
+                await self._await_settled(POLL_S)
         self._last_fetch = time.monotonic()
         if not free:  # an empty set would mean "all partitions" to the fetcher
             return {}
-        fetched: Mapping[TP, Sequence[Record]] = await super()._getmany(free, PACE_S if busy else timeout)
+        self._thread.expect(more=self._flowing)
+        patience = 0 if busy else PACE_S if self._flowing else timeout
+        fetched: Mapping[TP, Sequence[Record]] = await super()._getmany(free, patience)
+        self._flowing = bool(fetched) or bool(busy)
         return fetched
 
-    async def _await_settled(self) -> None:
+    async def _await_settled(self, patience: float) -> None:
         self._freed.clear()
         try:
-            await asyncio.wait_for(self._freed.wait(), POLL_S)
+            await asyncio.wait_for(self._freed.wait(), patience)
         except TimeoutError:
             return
 
@@ -131,7 +148,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
             if not self.flow_active or self.app.consumer_generation_id != generation:
                 return  # the rebalance seeks back to the committed offsets
         if idle and self._waiting:  # what waits is held back: do not spin
-            await self._await_settled()
+            await self._await_settled(POLL_S)
 
     async def _seek_back(self) -> None:
         """Go back to the committed offsets: what was fetched is not handed out. No need to when the partitions go at this very time."""

@@ -11,7 +11,8 @@ from aiokafka.errors import IllegalStateError
 from faust.types.tuples import TP, ConsumerMessage
 from mode import Service
 
-from pipeline.live.batch import OpenAdmission
+from pipeline.live import transport
+from pipeline.live.batch import Batch, OpenAdmission
 from pipeline.live.transport import BatchConsumer, BatchTransport
 from tests.live.test_align import Fetched
 
@@ -28,7 +29,10 @@ class ScriptedThread(Service):
 
     async def getmany(self, active_partitions: set[TP], timeout: float) -> Mapping[TP, Sequence[Any]]:
         self._consumer.asked.append((active_partitions, timeout))
-        return {}
+        return self._consumer.brought
+
+    def expect(self, more: bool) -> None:
+        self._consumer.expected.append(more)
 
     def read_state(self, tp: TP) -> tuple[int | None, int | None, int | None]:
         self.asked += 1
@@ -44,6 +48,8 @@ class ScriptedConsumer(BatchConsumer):
         self.at = {A: 0, B: 0}
         self.meanwhile: Callable[[], Any] | None = None
         self.asked: list[tuple[set[TP], float]] = []  # fetches: of which partitions, and for how long
+        self.brought: dict[TP, list[Any]] = {}  # by each of them
+        self.expected: list[bool] = []  # whether more was expected of each
         self.gone = False  # somebody else has the partitions
 
     def _new_consumer_thread(self) -> Any:
@@ -189,6 +195,39 @@ def test_what_is_held_of_a_suspended_feed_keeps_nobody_busy(monkeypatch: pytest.
         del consumer._waiting[B]
         await consumer._getmany({A, B}, 1.0)
         assert consumer.asked == [({B}, 1.0), ({B}, 1.0)]
+
+    run(script, monkeypatch)
+
+
+def test_while_records_keep_coming_the_broker_gathers_an_answer_and_else_tells_the_first_one_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def script(consumer: ScriptedConsumer) -> None:
+        for consumer.brought in ({A: [Fetched(0, 0)]}, {A: [Fetched(1, 0)]}, {}, {}):
+            await consumer._getmany({A, B}, 1.0)
+        assert consumer.expected == [False, True, True, False]
+        assert consumer.asked == [({A, B}, patience) for patience in (1.0, transport.PACE_S, transport.PACE_S, 1.0)]
+
+    run(script, monkeypatch)
+
+
+def test_partitions_that_are_soon_settled_are_fetched_from_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fetch that leaves one out brings a batch of its own, and whoever is left out waits for the next."""
+    monkeypatch.setattr(transport, "PACE_S", 0.2)
+
+    def in_hand(consumer: ScriptedConsumer) -> ConsumerMessage:
+        message = consumer._message(Batch(A, consumer.app.consumer_generation_id, [Fetched(0, 0)]))
+        consumer._out[A] = message
+        return message
+
+    async def script(consumer: ScriptedConsumer) -> None:
+        await consumer._getmany({A, B}, 1.0)
+        asyncio.get_running_loop().call_later(0.3, consumer.settle, in_hand(consumer))
+        await consumer._getmany({A, B}, 1.0)
+        in_hand(consumer)
+        await consumer._getmany({A, B}, 1.0)  # that one takes longer: nobody waits for it
+        assert [who for who, _ in consumer.asked] == [{A, B}, {A, B}, {B}]
+        assert consumer.asked[-1] == ({B}, 0), "what was left out may be settled at any time"
 
     run(script, monkeypatch)
 
