@@ -186,10 +186,11 @@ class Partition:
         """Take an account's state back. Raises UnsupportedState for a version newer than this code."""
         head = timeline_module.read_head(state)
         self._accounts.restore(account_id, state)
-        self.detector.breaker.note(account_id, timeline_module.raised_in(state))
+        marks = timeline_module.read_marks(state)
+        self.detector.breaker.note(account_id, marks.raised)
         if head.deadline is not None:
             heappush(self._heap, (head.deadline, account_id))
-            for entity in timeline_module.read_entities(state):
+            for entity in marks.entities:
                 self._meetings.add(entity, account_id, head.deadline)
 
     def forget(self, account_id: str) -> None:

@@ -7,6 +7,7 @@ written next; state of a later version is refused.
 """
 
 from bisect import bisect_left
+from typing import NamedTuple
 
 import msgspec
 import zstandard
@@ -29,7 +30,7 @@ from pipeline.core.snooze import Kept
 from pipeline.core.state_words import WORDS
 from pipeline.core.versions import read_versioned
 
-STATE_VERSION = 2  # 1: not packed; 2: packed
+STATE_VERSION = 3  # 1: not packed; 2: packed; 3: with what is kept of decisions, snoozes, whom the open challenges met, what was raised
 _LEVEL = -1  # of zstd: half the time of level 1 for 3 % more bytes, measured on simulated accounts
 RecentEvent = LoggedIn | OtpDispatched | CallChanged | LineAsked | MessageSeen | OtpEntered | AccountChanged
 
@@ -103,7 +104,7 @@ class Head(msgspec.Struct, array_like=True, gc=False):
 
 
 class _Packed(msgspec.Struct, array_like=True, gc=False):
-    """A Timeline as version 2 writes it down."""
+    """A Timeline as it is written down since version 2; ``kept`` is of version 3."""
 
     version: int
     offset: int
@@ -113,10 +114,7 @@ class _Packed(msgspec.Struct, array_like=True, gc=False):
 
 
 class _PackedMarked(msgspec.Struct, array_like=True, gc=False):
-    """The same for an account whose open challenges met somebody, or that has raised findings: a restore reads that without unpacking it.
-
-    Read by older code as _Packed.
-    """
+    """The same of an account whose open challenges met somebody, or that raised findings: a restore reads that without unpacking it."""
 
     version: int
     offset: int
@@ -160,28 +158,22 @@ def read_head(raw: bytes) -> Head:
     return read_versioned(_decode_head, raw, STATE_VERSION, "account state", "what is kept of an account is not its state")
 
 
-def _marked(raw: bytes) -> _PackedMarked | None:
+class Marks(NamedTuple):
+    """What a restore must know of an account: whom its open challenges met, and what it has raised. Nothing before version 3."""
+
+    entities: tuple[str, ...] = ()
+    raised: tuple[Raised, ...] = ()
+
+
+def read_marks(raw: bytes) -> Marks:
+    """Read the marks of an encoded Timeline without unpacking it. Raises UnsupportedState for a damaged one."""
     if not raw or raw[0] != _SEVEN:
-        return None
+        return Marks()
     try:
-        return _decode_marked(raw)
+        marked = _decode_marked(raw)
     except (msgspec.DecodeError, UnicodeDecodeError) as e:
         raise UnsupportedState(f"what is kept of an account is not its state: {e}") from None
-
-
-def raised_in(raw: bytes) -> tuple[Raised, ...]:
-    """Read what an account has raised from its encoded state, without unpacking it. Raises UnsupportedState for a damaged one."""
-    marked = _marked(raw)
-    return () if marked is None else marked.raised
-
-
-def read_entities(raw: bytes) -> tuple[str, ...]:
-    """Read whom the open challenges of an encoded Timeline met, without unpacking it; nobody where an earlier version did not say.
-
-    Raises UnsupportedState for a damaged one.
-    """
-    marked = _marked(raw)
-    return () if marked is None else marked.entities
+    return Marks(marked.entities, marked.raised)
 
 
 def decode(raw: bytes) -> Timeline:
@@ -192,7 +184,7 @@ def decode(raw: bytes) -> Timeline:
         timeline = _decode(raw if head.version == 1 else _decompress(packed.body))
     except (msgspec.DecodeError, UnicodeDecodeError, zstandard.ZstdError) as e:
         raise UnsupportedState(f"account state of version {head.version} is damaged: {type(e).__name__}") from None
-    if head.version > 1 and raised_in(raw) != timeline.raised:
+    if head.version > 1 and read_marks(raw).raised != timeline.raised:
         raise UnsupportedState(f"account state of version {head.version} is damaged: its head is not that of its body")
     timeline.version = STATE_VERSION
     timeline.kept = packed.kept

@@ -11,7 +11,8 @@ from pipeline.core.events import AnyEvent, Beat, LoggedIn, Mark, OtpDispatched, 
 from pipeline.core.outcome import Decision, Finding, Hold, Outcome
 from pipeline.core.partition import Partition
 from pipeline.core.policy import Flood, Policy, Thresholds
-from pipeline.core.timeline import decode, encode, raised_in
+from pipeline.core.timeline import decode, encode, read_marks
+from tests.examples import examples
 
 T0 = 1_790_000_000_000
 WINDOW_S = 600
@@ -137,7 +138,7 @@ def restored(kept: dict[str, bytes], clock: bytes) -> Partition:
 
 
 @given(st.integers(0, 2**32), st.integers(1, 9), st.booleans())
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=examples(40))
 def test_a_restart_or_a_crash_before_the_clock_is_durable_changes_nothing(seed: int, most: int, crash: bool) -> None:
     """The accounts of a batch are durable, all or some of them; its clock is or is not; what is delivered again says what it said."""
     random = Random(seed)
@@ -171,10 +172,10 @@ def test_what_an_account_raised_is_read_without_unpacking() -> None:
         timeline = partition.timeline(account)
         assert state is not None
         assert timeline is not None
-        assert raised_in(state) == timeline.raised != ()
+        assert read_marks(state).raised == timeline.raised != ()
         assert decode(state) == timeline
         quiet = msgspec.structs.replace(timeline, raised=())
-        assert raised_in(encode(quiet)) == ()
+        assert read_marks(encode(quiet)).raised == ()
 
 
 def test_what_is_taken_back_does_not_count() -> None:
@@ -202,7 +203,7 @@ raised = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 30), st.sampled_f
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), raised), max_size=12), st.integers(0, 45), st.integers(0, 35))
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=examples(300))
 def test_the_window_is_what_the_accounts_say_and_nothing_else(told: list[tuple[str, tuple[Raised, ...]]], offset: int, minute: int) -> None:
     """Whatever was said before: the last word of each account counts, as far as it is of earlier records and within the window."""
     breaker = Breaker(Flood(findings=3, window_s=WINDOW_S))

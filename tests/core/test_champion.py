@@ -6,7 +6,6 @@ import msgspec
 import pytest
 from strategies import T0
 
-from pipeline.core import timeline as timelines
 from pipeline.core.champion import NoModels, Shelf, thresholds_of
 from pipeline.core.events import Activation, AnyEvent, Beat, Mark, OtpDispatched, OtpEntered
 from pipeline.core.features import Features
@@ -163,4 +162,3 @@ def test_the_clock_of_code_that_knew_no_activations_is_read() -> None:
     again = Partition(Policy())
     again.restore_clock(old)
     assert (again.equipped, again.now, again.activation) == (True, partition.now, None)
-    assert timelines.STATE_VERSION == 2

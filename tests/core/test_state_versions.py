@@ -87,6 +87,18 @@ def test_state_of_version_1_goes_on() -> None:
     assert {timelines.read_head(raw).version for raw in first.changes().values()} <= {STATE_VERSION}
 
 
+def test_state_of_version_2_is_read_as_that_of_version_1_which_its_code_had_read() -> None:
+    """Written by the code of version 2 from the same accounts: packed, and nothing kept beside it."""
+    states, _, _ = recorded()
+    lines = list(map(json.loads, (RECORDED.parent / "version_2.jsonl").read_text().splitlines()))
+    assert {line["account"] for line in lines} == states.keys()
+    for line in lines:
+        raw = base64.b64decode(line["state"])
+        assert timelines.read_head(raw).version == 2
+        assert timelines.read_marks(raw) == timelines.Marks()
+        assert timelines.decode(raw) == timelines.decode(states[line["account"]])
+
+
 def test_what_was_touched_is_written_in_this_version_and_packed() -> None:
     states, _, events = recorded()
     for account, raw in states.items():
@@ -157,7 +169,7 @@ def test_route_state_of_version_1_goes_on() -> None:
 
 def test_the_words_that_state_is_packed_with_are_frozen() -> None:
     """Other words, and all state of this version is unreadable: then it is another version."""
-    assert STATE_VERSION == 2
+    assert STATE_VERSION == 3
     assert hashlib.sha256(WORDS).hexdigest() == "efc323a8cedc4dd6f1fa0bd2beb022ba9860c5472aec3cff2c1dac849895e4ac"
 
 
