@@ -51,7 +51,7 @@ def requests(rng: random.Random, count: int) -> list[Crash]:
     return [(rng.choice(("before-request", "behind-request")), rng.randrange(20, 300)) for _ in range(count)]
 
 
-@pytest.mark.parametrize("stage", NAMED)
+@pytest.mark.parametrize("stage", [pytest.param(stage, marks=() if stage == "detect" else pytest.mark.soak) for stage in NAMED])
 def test_a_stage_that_dies_at_any_point_loses_nothing_and_says_nothing_else(
     deploy: Callable[..., Deployment], inputs: dict[str, Sequence[Any]], stage: str
 ) -> None:

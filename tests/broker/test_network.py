@@ -83,6 +83,7 @@ def test_connections_cut_in_the_middle_of_an_answer_lose_and_double_nothing(way:
     verify(live, watch=watch, beats=False)
 
 
+@pytest.mark.soak
 def test_a_worker_that_finds_no_broker_says_so_and_ends(way: Way, topic_prefix: str) -> None:
     """Refused, and worse: taken and left without an answer. What an operator reads is one sentence, not a traceback."""
     live = way.deployment(topic_prefix)

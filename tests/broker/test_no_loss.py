@@ -20,6 +20,7 @@ pytestmark = pytest.mark.broker
 SESSION_S = 6
 
 
+@pytest.mark.soak
 def test_two_workers_killed_and_ended_at_random_lose_nothing_and_say_nothing_else(
     deploy: Callable[..., Deployment], recorded: list[Outgoing]
 ) -> None:

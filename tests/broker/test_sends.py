@@ -41,6 +41,7 @@ def sizes(records: Iterable[Written]) -> list[int]:
     return sorted(batch_bytes(key, value, headers) for key, value, headers in records)
 
 
+@pytest.mark.soak
 def test_a_topic_that_takes_less_than_before_ends_the_worker_and_a_new_one_sends_less_at_once(
     deploy: Callable[..., Deployment], recorded: list[Outgoing]
 ) -> None:

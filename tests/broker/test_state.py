@@ -62,6 +62,7 @@ def keys(live: Deployment, topic: str) -> dict[int, Image]:
     return images
 
 
+@pytest.mark.soak
 def test_a_changelog_that_was_deleted_is_missed_and_going_on_without_it_must_be_asked_for(
     deploy: Callable[..., Deployment], recorded: list[Outgoing]
 ) -> None:

@@ -83,6 +83,7 @@ def test_a_worker_paused_past_its_session_overwrites_nothing_when_it_wakes_nor_a
     verify(live, ("detect",), zombies=True)
 
 
+@pytest.mark.soak
 def test_a_paused_worker_whose_successor_has_its_name_overwrites_nothing_when_it_wakes(
     deploy: Callable[..., Deployment], recorded: list[Outgoing]
 ) -> None:

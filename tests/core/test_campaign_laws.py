@@ -13,6 +13,7 @@ from pipeline.core.gatherer import Gatherer, slot_of
 from pipeline.core.outcome import Decision, Outcome, Sighting
 from pipeline.core.partition import Partition
 from pipeline.core.policy import Campaigns, Policy, Thresholds
+from tests.examples import examples
 
 # low thresholds and two accounts, so that random lives reach every level and make campaigns
 POLICY = Policy(thresholds=Thresholds(watch=0.001, alert=0.02), campaigns=Campaigns(accounts=2, most=3))
@@ -224,7 +225,7 @@ def met(said: list[Outcome]) -> set[tuple[str, str, int, bool]]:
 
 
 @given(towns(), shifts)
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=examples(200))
 def test_order_free(events: list[AccountEvent], by: list[int]) -> None:
     """Law 1, over accounts: any delivery order within the slack ends in the same meetings and the same final assessments."""
     one, _ = lived(events)
@@ -234,7 +235,7 @@ def test_order_free(events: list[AccountEvent], by: list[int]) -> None:
 
 
 @given(towns())
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=examples(100))
 def test_duplicate_free(events: list[AccountEvent]) -> None:
     """Law 2: everything delivered twice says the same, and no meeting is told twice."""
     one, _ = lived(events)
@@ -245,7 +246,7 @@ def test_duplicate_free(events: list[AccountEvent]) -> None:
 
 
 @given(towns())
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=examples(100))
 def test_restart_free(events: list[AccountEvent]) -> None:
     """Law 3: the state of detect through bytes between every two events, the index of meetings made anew: the same bytes."""
     one, partition = lived(events)

@@ -15,6 +15,7 @@ from pipeline.core.model import BY_HAND, Model
 from pipeline.core.outcome import Finding
 from pipeline.core.policy import Policy, Thresholds
 from pipeline.core.rules import hits
+from tests.examples import examples
 
 POLICY = Policy(weights=BY_HAND, thresholds=Thresholds(watch=0.05, alert=0.5))  # what is fitted may change; how it is asked does not
 MODEL = Model(POLICY)
@@ -60,7 +61,7 @@ def test_facts_are_asked_together_where_none_is_enough_alone() -> None:
 
 
 @given(lives(disposed=True))
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=examples(150))
 def test_what_is_said_is_true_and_the_least(events: list[AccountEvent]) -> None:
     """On random lives: each way leaves less than the threshold, no part of a joint one does, and the same finding says the same."""
     policy = Policy(thresholds=Thresholds(watch=0.001, alert=0.02))

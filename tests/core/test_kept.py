@@ -20,6 +20,7 @@ from pipeline.core.outcome import Decision, Example, Outcome, Replaced
 from pipeline.core.policy import Bounds, Learning, Policy, Thresholds
 from pipeline.core.profile import DAY_MS
 from pipeline.core.timeline import Timeline
+from tests.examples import examples
 
 ALL = Policy(learning=Learning(negatives=1.0, control=1.0))
 NONE = Policy(learning=Learning(negatives=0.0, control=0.0))
@@ -51,7 +52,7 @@ def lived(events: list[AccountEvent], policy: Policy, until: int | None = None) 
     return t, said
 
 
-def examples(said: list[Outcome]) -> list[Example]:
+def lessons(said: list[Outcome]) -> list[Example]:
     return [o for o in said if isinstance(o, Example)]
 
 
@@ -88,7 +89,7 @@ def test_what_is_damaged_is_refused() -> None:
 
 def test_a_verdict_teaches_the_features_of_the_decisions_time() -> None:
     _, said = lived([*code(1, T0), verdict("v1", T0 + DAY_MS, "true_positive", "chargeback")], NONE)
-    (lesson,), made = examples(said), decisions(said)[0]
+    (lesson,), made = lessons(said), decisions(said)[0]
     assert lesson == Example(
         example_id=made.decision_id, time=T0 + DAY_MS, features=made.features, label=True, weight=1.0, account_id=ACCOUNT,
         source="chargeback", decided_at=made.time, model_id=made.model_id, probability=round(made.probability, 6), level=made.level,
@@ -103,46 +104,46 @@ def test_a_verdict_names_a_challenge_by_code_session_or_finding() -> None:
     from pipeline.core.decision import finding_uid
 
     by_finding = msgspec.structs.replace(verdict("v2", late, "benign", otp_id=None), finding_uid=finding_uid(ACCOUNT, "o1"))
-    assert [e.example_id for e in examples(lived([*codes, by_session], NONE)[1])] == [ids["o2"]]
-    assert [e.example_id for e in examples(lived([*codes, by_finding], NONE)[1])] == [ids["o1"]]
-    assert examples(lived([*codes, verdict("v3", late, "benign", otp_id="o9")], NONE)[1]) == []
+    assert [e.example_id for e in lessons(lived([*codes, by_session], NONE)[1])] == [ids["o2"]]
+    assert [e.example_id for e in lessons(lived([*codes, by_finding], NONE)[1])] == [ids["o1"]]
+    assert lessons(lived([*codes, verdict("v3", late, "benign", otp_id="o9")], NONE)[1]) == []
 
 
 def test_a_later_verdict_replaces_an_earlier_one_in_whatever_order_they_come() -> None:
     first, last = verdict("v1", T0 + DAY_MS, "benign"), verdict("v2", T0 + 2 * DAY_MS, "true_positive", "customer")
-    told = examples(lived([*code(1, T0), first, last], NONE)[1])
+    told = lessons(lived([*code(1, T0), first, last], NONE)[1])
     assert [(e.label, e.weight, e.replaces) for e in told] == [(False, 0.95, None), (True, 0.9, Replaced(False, 0.95))]
     old = msgspec.structs.replace(first, arrived_at=last.arrived_at + 5)
-    told = examples(lived([*code(1, T0), last, old], NONE)[1])
+    told = lessons(lived([*code(1, T0), last, old], NONE)[1])
     assert [(e.label, e.replaces) for e in told] == [(True, None)]
 
 
 def test_the_same_verdict_once_more_teaches_only_what_it_adds() -> None:
     base = [*code(1, T0), verdict("v1", T0 + DAY_MS, "benign", "automatic")]
     again = [verdict("v2", T0 + 2 * DAY_MS, "benign", "automatic"), verdict("v3", T0 + 3 * DAY_MS, "benign", "analyst")]
-    told = examples(lived([*base, *again], NONE)[1])
+    told = lessons(lived([*base, *again], NONE)[1])
     assert [(e.weight, e.replaces) for e in told] == [(0.3, None), (0.95, Replaced(False, 0.3))]
-    assert examples(lived([*code(1, T0), verdict("v1", T0 + DAY_MS, "insufficient_data")], NONE)[1]) == []
+    assert lessons(lived([*code(1, T0), verdict("v1", T0 + DAY_MS, "insufficient_data")], NONE)[1]) == []
 
 
 def test_what_nobody_labelled_is_benign_after_the_waiting_time_and_what_was_is_not() -> None:
     over = T0 + 7 * DAY_MS
     t, said = lived(code(1, T0), ALL, over - 1)
-    assert examples(said) == []
+    assert lessons(said) == []
     assert t.teach_at == t.deadline == over
     _, said = lived(code(1, T0), ALL, over + 5 * DAY_MS)
-    (lesson,) = examples(said)
+    (lesson,) = lessons(said)
     assert (lesson.label, lesson.weight, lesson.source, lesson.time) == (False, ALL.learning.trust, "unlabelled", over)
     _, said = lived([*code(1, T0), verdict("v1", T0 + DAY_MS, "true_positive")], ALL, over + 1)
-    assert [e.source for e in examples(said)] == ["analyst"]
+    assert [e.source for e in lessons(said)] == ["analyst"]
     t, said = lived(code(1, T0), ALL, over)
     _, out = Detector(ALL).step(t, verdict("v1", over + 1, "true_positive"))
-    assert [(e.label, e.replaces) for e in examples(out)] == [(True, Replaced(False, ALL.learning.trust))]
+    assert [(e.label, e.replaces) for e in lessons(out)] == [(True, Replaced(False, ALL.learning.trust))]
 
 
 def test_negatives_are_a_share_that_a_hash_decides_and_weigh_its_inverse() -> None:
     half = Policy(learning=Learning(negatives=0.5))
-    told = [examples(lived(code(n, T0), half, T0 + 8 * DAY_MS)[1]) for n in range(200)]
+    told = [lessons(lived(code(n, T0), half, T0 + 8 * DAY_MS)[1]) for n in range(200)]
     assert 70 < sum(map(len, told)) < 130
     assert {e.weight for each in told for e in each} == {2 * half.learning.trust}
 
@@ -152,7 +153,7 @@ def test_an_alert_that_nobody_closed_is_nobodys_verdict() -> None:
     _, said = lived(code(1, T0), low, T0 + 30 * DAY_MS)
     assert {made.level for made in decisions(said)} == {"alert"}
     assert all(made.control for made in decisions(said))
-    assert examples(said) == []
+    assert lessons(said) == []
 
 
 def test_at_most_so_many_and_none_older_than_the_policy_says() -> None:
@@ -160,7 +161,7 @@ def test_at_most_so_many_and_none_older_than_the_policy_says() -> None:
     t, _ = lived([e for n in range(6) for e in code(n, T0 + n * 3_600_000)], policy)
     assert [k.otp_id for k in kept.unpack(t.kept)] == ["o3", "o4", "o5"]
     late = T0 + 46 * DAY_MS
-    assert examples(lived([*code(1, T0), verdict("v1", late, "true_positive")], NONE)[1]) == []
+    assert lessons(lived([*code(1, T0), verdict("v1", late, "true_positive")], NONE)[1]) == []
     t, _ = lived([*code(1, T0), *code(2, late)], NONE)
     assert [k.otp_id for k in kept.unpack(t.kept)] == ["o2"]
 
@@ -169,11 +170,11 @@ LOW = Policy(thresholds=Thresholds(watch=0.001, alert=0.02), learning=Learning(n
 
 
 @given(lives(disposed=True), st.booleans())
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=examples(150))
 def test_examples_are_free_of_restarts_and_redelivery(events: list[AccountEvent], twice: bool) -> None:
     """Whatever a life is: encoding the state between any two events, or folding each event twice, teaches the same."""
     end = T0 + 20 * DAY_MS
-    once = examples(lived(events, LOW, end)[1])
+    once = lessons(lived(events, LOW, end)[1])
     detector, t, said = Detector(LOW), new_timeline(ACCOUNT), []
     for event in events:
         for _ in range(1 + twice):
@@ -181,7 +182,7 @@ def test_examples_are_free_of_restarts_and_redelivery(events: list[AccountEvent]
             t = timelines.decode(timelines.encode(t))
             said += out
     t, out = detector.fire(t, end)
-    assert examples(said + out) == once
+    assert lessons(said + out) == once
     assert len({(e.example_id, e.label, e.weight, e.replaces, e.time) for e in once}) == len(once)
     made = {d.decision_id: d for d in decisions(said + out)}
     assert all(e.features == made[e.example_id].features for e in once)

@@ -14,6 +14,7 @@ from pipeline.core.outcome import Decision, Example, Finding, Late, Outcome
 from pipeline.core.policy import Bounds, Policy, Thresholds
 from pipeline.core.profile import Profile
 from pipeline.core.timeline import Timeline
+from tests.examples import examples
 
 # low thresholds, so that random lives reach every level
 POLICY = Policy(thresholds=Thresholds(watch=0.001, alert=0.02))
@@ -74,7 +75,7 @@ shifts = st.lists(st.integers(0, 299_000), min_size=1, max_size=12)
 
 
 @given(lives(snoozed=True), shifts)
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=examples(300))
 def test_order_free(events: list[AccountEvent], by: list[int]) -> None:
     """Law 1: any delivery order within the slack ends in the same profile and the same final assessment of every challenge."""
     one, said = lived(events)
@@ -87,7 +88,7 @@ def test_order_free(events: list[AccountEvent], by: list[int]) -> None:
 
 
 @given(lives(), shifts)
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=examples(150))
 def test_eviction_free(events: list[AccountEvent], by: list[int]) -> None:
     """Law 4: with the smallest bounds, what is forgotten does not depend on the order of delivery."""
     one, said = lived(events, TIGHT)
@@ -101,7 +102,7 @@ def test_eviction_free(events: list[AccountEvent], by: list[int]) -> None:
 
 
 @given(lives(disposed=True, snoozed=True), st.lists(st.integers(0, 24), max_size=8))
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=examples(150))
 def test_duplicate_free(events: list[AccountEvent], repeated: list[int]) -> None:
     """Law 2: a redelivery changes nothing and says nothing."""
     detector = Detector(POLICY)
@@ -119,7 +120,7 @@ def test_duplicate_free(events: list[AccountEvent], repeated: list[int]) -> None
 
 
 @given(lives(disposed=True, snoozed=True))
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=examples(150))
 def test_restart_free(events: list[AccountEvent]) -> None:
     """Law 3: encoding and decoding the state between any two events changes nothing."""
     one, said = lived(events)
@@ -129,7 +130,7 @@ def test_restart_free(events: list[AccountEvent]) -> None:
 
 
 @given(lives(disposed=True, snoozed=True), st.integers(1, 400))
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=examples(100))
 def test_time_is_a_value(events: list[AccountEvent], days: int) -> None:
     """Law 5: the same life on another day gives the same decisions."""
     shift = days * 86_400_000
@@ -153,7 +154,7 @@ def drawn(outcome: Outcome) -> bool:
 
 
 @given(lives(disposed=True, snoozed=True), st.integers(0, 25))
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=examples(150))
 def test_reproducible_from_the_prefix(events: list[AccountEvent], cut: int) -> None:
     """Law 6: what was said up to an event follows from the events up to it; stepping never writes to the timeline it was given."""
     detector, again = Detector(POLICY), Detector(POLICY)
@@ -171,7 +172,7 @@ def test_reproducible_from_the_prefix(events: list[AccountEvent], cut: int) -> N
 
 
 @given(lives(disposed=True, snoozed=True))
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=examples(150))
 def test_findings_are_told_in_sequence(events: list[AccountEvent]) -> None:
     """Every finding is created once, numbered 1, 2, 3, ..., never goes back in time, and a closed one is open before."""
     _, said = lived(events)
@@ -188,7 +189,7 @@ def test_findings_are_told_in_sequence(events: list[AccountEvent]) -> None:
 
 
 @given(lives(disposed=True, snoozed=True))
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=examples(100))
 def test_contributions_add_up_and_levels_hold(events: list[AccountEvent]) -> None:
     """The signed contributions add up to the log-odds of the probability, and the level follows from it."""
     from math import isclose, log
@@ -203,7 +204,7 @@ def test_contributions_add_up_and_levels_hold(events: list[AccountEvent]) -> Non
 
 
 @given(lives(disposed=True, snoozed=True))
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=examples(100))
 def test_holds_begin_and_end(events: list[AccountEvent]) -> None:
     """A hold names a finding that was told before it, and after the end of time none stands."""
     from pipeline.core.outcome import Hold, HoldEnded
@@ -224,7 +225,7 @@ def test_holds_begin_and_end(events: list[AccountEvent]) -> None:
 
 
 @given(lives(disposed=True, snoozed=True))
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=examples(150))
 def test_snoozes_change_what_is_heard_and_nothing_else(events: list[AccountEvent]) -> None:
     """Without the snoozes: the same decisions, and the same findings in the end, all of them heard."""
     snoozed, said = lived(events)
@@ -236,7 +237,7 @@ def test_snoozes_change_what_is_heard_and_nothing_else(events: list[AccountEvent
 
 
 @given(lives(disposed=True, snoozed=True))
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=examples(150))
 def test_a_suppressed_finding_neither_holds_nor_keeps_another_from_paging(events: list[AccountEvent]) -> None:
     """After every event: no hold on a suppressed finding, and none that is heard names a suppressed one as the page of its incident."""
     detector = Detector(POLICY)

@@ -10,6 +10,7 @@ from pipeline.core.episode import build
 from pipeline.core.events import AccountEvent, CallChanged, MessageSeen, OtpDispatched, OtpEntered
 from pipeline.core.policy import Policy
 from pipeline.core.timeline import RecentEvent, Timeline
+from tests.examples import examples
 
 POLICY = Policy()
 DETECTOR = Detector(POLICY)
@@ -64,7 +65,7 @@ def text(name: str, peer: str, after_ms: int) -> MessageSeen:
 @given(lives(most=40))
 @example([*entered(), call("c", "c1", "ringing", 20), call("d", "c2", "ringing", 30)])
 @example([*entered(), text("c", "k1:stranger", 20), text("d", "k1:other", 30)])
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=examples(400))
 def test_what_is_passed_over_changes_no_feature(events: list[AccountEvent]) -> None:
     passed_over(events)
 

@@ -27,6 +27,7 @@ from pipeline.core.partition import Partition
 from pipeline.core.policy import Policy, Thresholds
 from pipeline.core.profile import Profile
 from pipeline.core.timeline import Timeline, encode
+from tests.examples import examples
 
 POLICY = Policy(thresholds=Thresholds(watch=0.001, alert=0.02))  # so low that random lives reach every level
 BY_LINE = (CallChanged, LineAsked, MessageSeen, LineChanged)
@@ -114,7 +115,7 @@ def late(said: list[Outcome]) -> set[str]:
 
 
 @given(lives(), st.integers(0, 1 << 30))
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=examples(150))
 def test_however_far_route_is_behind_it_ends_the_same(events: list[AccountEvent], seed: int) -> None:
     one, said = ended(carried(events, None))
     other, said_other = ended(carried(events, random.Random(seed)))
@@ -124,7 +125,7 @@ def test_however_far_route_is_behind_it_ends_the_same(events: list[AccountEvent]
 
 
 @given(lives(disposed=True), st.integers(0, 1 << 30))
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=examples(50))
 def test_a_restart_while_route_is_behind_changes_nothing(events: list[AccountEvent], seed: int) -> None:
     log = carried(events, random.Random(seed))
     one, said = ended(log)
@@ -138,7 +139,7 @@ def test_without_waiting_it_would_end_otherwise() -> None:
     differing = 0
 
     @given(lives(), st.integers(0, 1 << 30))
-    @settings(deadline=None, max_examples=80, database=None, derandomize=True)
+    @settings(deadline=None, max_examples=examples(80), database=None, derandomize=True)
     def compare(events: list[AccountEvent], seed: int) -> None:
         nonlocal differing
         unbound = [strip(e) for e in carried(events, random.Random(seed))]

@@ -18,6 +18,7 @@ from pipeline.core.profile import DAY_MS, Profile
 from pipeline.core.rules import RULES
 from pipeline.core.snooze import Kept, in_force, kept, with_snooze
 from pipeline.core.suppression import LASTING, snoozed, subject
+from tests.examples import examples
 
 LATENESS = 1_800_000
 HOUR = 3_600_000
@@ -95,7 +96,7 @@ records = st.builds(
 
 
 @given(st.lists(records, max_size=12, unique_by=lambda e: e.event_id), st.randoms(use_true_random=False), st.integers(1, 5))
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=examples(200))
 def test_any_order_with_anything_twice_ends_the_same(events: list[Snoozed], random: object, most: int) -> None:
     policy = Snoozes(kept=most)
     other = [*events, *events]

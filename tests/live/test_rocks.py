@@ -15,6 +15,7 @@ from pipeline.core.store import InMemory
 from pipeline.live.disk_store import DiskFailed, OnDisk, on_disk
 from pipeline.wire.codec import OutcomeEncoder
 from tests.core.test_state_versions import recorded
+from tests.examples import examples
 
 STEPS = st.lists(
     st.tuples(st.sampled_from(["put", "get", "remove", "clear"]), st.sampled_from("abcd"), st.binary(max_size=40)), max_size=30
@@ -23,7 +24,7 @@ _number = count()
 
 
 @given(STEPS)
-@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=examples(25), suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_it_is_the_same_as_memory(tmp_path: Path, steps: list[tuple[str, str, bytes]]) -> None:
     memory, disk = InMemory(), OnDisk(tmp_path / str(next(_number)))
     for what, key, raw in steps:

@@ -21,6 +21,7 @@ from pipeline.core.learn.measures import calibration_error, roc_auc
 from pipeline.core.learn.prediction import Prediction, Scorer, logit, sigmoid
 from pipeline.core.learn.schema import Encoder, FeatureValue
 from pipeline.core.learn.tree import Branch
+from tests.examples import examples
 
 KINDS = sorted(FRESH)
 AnyLearner = Linear | Forest | Blend
@@ -42,7 +43,7 @@ def said(scorer: Scorer, examples: list[tuple[dict[str, FeatureValue], bool]]) -
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(x=features())
 def test_contributions_add_up_to_the_log_odds(kind: str, x: dict[str, FeatureValue]) -> None:
     p = trained(kind).predict(x)
@@ -180,7 +181,7 @@ def test_a_blend_is_calibrated_better_than_its_forest() -> None:
     assert error["blend"] < 0.02
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(20), deadline=None)
 @given(x=features(), prior=st.floats(1e-6, 0.5))
 def test_a_known_prior_moves_every_score_alike(x: dict[str, FeatureValue], prior: float) -> None:
     learner = Blend(blend_state())

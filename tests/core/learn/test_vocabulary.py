@@ -11,6 +11,7 @@ from pipeline.core.features.vector import FIELDS, Features, as_dict
 from pipeline.core.learn.linear import Linear
 from pipeline.core.learn.schema import MOST_COLUMNS, OTHER
 from pipeline.core.learn.vocabulary import NOT_LEARNED, WORDS, episode_schema
+from tests.examples import examples
 
 
 def test_every_feature_has_its_columns() -> None:
@@ -34,7 +35,7 @@ def episodes() -> st.SearchStrategy[Features]:
     return st.builds(Features, **fields)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(st.lists(episodes(), min_size=1, max_size=4))
 def test_any_episode_can_be_learned_and_scored(lived: list[Features]) -> None:
     learner = Linear.fresh(episode_schema())
