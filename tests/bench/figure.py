@@ -2,6 +2,7 @@
 
 import os
 import platform
+import subprocess
 from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Literal
 import msgspec
 from rich.table import Table
 
-PACKAGES = ("faust-streaming", "aiokafka", "msgspec", "orjson", "river")
+PACKAGES = ("faust-streaming", "aiokafka", "uvloop", "msgspec", "orjson", "river")
 
 
 class Figure(msgspec.Struct, frozen=True):
@@ -32,14 +33,21 @@ class Section(msgspec.Struct, frozen=True):
     figures: list[Figure]
     seconds: float
     failure: str | None = None  # why it could not be measured to its end
+    commit: str = ""  # of what: the commit, with a + where more than it was measured
+    machine: str = ""
 
 
 class Bench(msgspec.Struct, frozen=True):
-    """What ``out/bench.json`` holds."""
+    """What ``out/bench.json`` holds: of each section the newest."""
 
     machine: str
     versions: dict[str, str]
     sections: list[Section]
+
+    def after(self, before: "Bench", order: Iterable[str]) -> "Bench":
+        """This run, and the sections of an earlier one that it left out."""
+        newest = {s.name: s for s in (*before.sections, *self.sections)}
+        return msgspec.structs.replace(self, sections=[newest[name] for name in order if name in newest])
 
 
 def held(figure: Figure, kind: Literal["at least", "below"], bar: float, ratio: float | None = None) -> Figure:
@@ -62,9 +70,50 @@ def machine() -> str:
     return f"{cpu}, {os.cpu_count()} cores, {memory:.0f} GiB, {platform.system()}"
 
 
+def commit() -> str:
+    """The commit that is measured, with a + where files differ from it; empty outside of a repository."""
+    try:
+        head, changed = (
+            subprocess.run(["git", *said], check=True, capture_output=True, text=True).stdout.strip()
+            for said in (("rev-parse", "--short=10", "HEAD"), ("status", "--porcelain", "--untracked-files=no"))
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return head + ("+" if changed else "")
+
+
 def versions() -> dict[str, str]:
     """What runs."""
     return {"python": platform.python_version(), "offhook": version("offhook")} | {p: version(p) for p in PACKAGES}
+
+
+def rounded(value: float) -> str:
+    """A value for people: three figures of it."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:,.2f}" if value < 10 else f"{value:,.1f}"
+
+
+def markdown(bench: Bench) -> str:
+    """The README's table: what has a bar, and what it is compared with."""
+    measured = ", ".join(f"{name} {number}" for name, number in bench.versions.items())
+    lines = [f"Made by `make bench` on {bench.machine}; {measured}:", "", "| what | measured | bar | commit |", "|---|---|---|---|"]
+    for section in bench.sections:
+        for f in section.figures:
+            if f.bar is not None:
+                ratio = "" if f.ratio is None else f", {f.ratio:.1f}x the baseline"
+                kept = f.bar if f.holds else f"{f.bar}: **missed**"
+                note = f" ({f.note})" if f.note else ""
+                lines.append(f"| {f.name.strip()} | {rounded(f.value)} {f.unit}{ratio}{note} | {kept} | `{section.commit}` |")
+    return "\n".join(lines)
+
+
+def into_readme(mark: str, text: str, readme: Path) -> None:
+    """Replace what stands between the two marks of that name. Raises ValueError where they are not both there."""
+    begin, end = f"<!-- {mark} -->\n", f"<!-- /{mark} -->"
+    head, found, rest = readme.read_text().partition(begin)
+    _, closed, tail = rest.partition(end)
+    if not found or not closed:
+        raise ValueError(f"{readme} has no place for {mark}: {begin.strip()} and {end}")
+    readme.write_text(f"{head}{begin}{text}\n{end}{tail}")
 
 
 def table(section: Section) -> Table:
@@ -74,9 +123,8 @@ def table(section: Section) -> Table:
         shown.add_column(name, justify="left" if name == "unit" else "right")
     shown.add_column("note")
     for f in section.figures:
-        value = f"{f.value:,.0f}" if f.value >= 100 else f"{f.value:,.2f}" if f.value < 10 else f"{f.value:,.1f}"
         bar = "" if f.bar is None else f"{f.bar} [green]✓[/]" if f.holds else f"{f.bar} [red]missed[/]"
-        shown.add_row(f.name, value, f.unit, "" if f.ratio is None else f"{f.ratio:.1f}x", bar, f.note)
+        shown.add_row(f.name, rounded(f.value), f.unit, "" if f.ratio is None else f"{f.ratio:.1f}x", bar, f.note)
     return shown
 
 

@@ -25,6 +25,7 @@ from pipeline.replay.score import Group, Score, Truth, pooled, read_truth
 from pipeline.simulate.run import simulate
 from pipeline.wire.log import merge_logs
 from pipeline.wire.pseudonym import Pseudonyms
+from tests.bench.figure import into_readme
 
 MODEL = Model(Policy()).id
 VIEWS = ("full", "no-telephony", "probe", "app")
@@ -212,13 +213,6 @@ def markdown(scores: dict[str, Score], worlds: dict[str, Score], recorded: Score
     return "\n".join(lines)
 
 
-def into_readme(text: str, readme: Path) -> None:
-    """Replace the figures of the README."""
-    head, _, rest = readme.read_text().partition("<!-- figures -->\n")
-    _, _, tail = rest.partition("<!-- /figures -->")
-    readme.write_text(f"{head}<!-- figures -->\n{text}\n<!-- /figures -->{tail}")
-
-
 def main() -> int:
     """Run every seed in every view, print the tables and write the JSON."""
     parser = argparse.ArgumentParser(prog="make figures", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -265,7 +259,7 @@ def main() -> int:
     }
     options.out.write_text(json.dumps(record, indent=1, sort_keys=True))
     if options.readme is not None:
-        into_readme(markdown(scores, worlds, recorded, record), options.readme)
+        into_readme("figures", markdown(scores, worlds, recorded, record), options.readme)
     console.print(f"written: {options.out}")
     return 0
 

@@ -10,8 +10,9 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,11 +21,12 @@ import orjson
 from hdrh.histogram import HdrHistogram
 
 from pipeline.live.outbox import Outgoing
+from pipeline.live.partitioner import Partitioner
 from pipeline.wire.topics import TOPICS
 from tests.bench import traffic
 from tests.bench.deployed import WITHIN_S, Broker, cpu_of, running
 from tests.bench.figure import Figure, held
-from tests.broker.harness import ROOT, Deployment
+from tests.broker.harness import KEY, ROOT, Deployment
 
 STAGES = ("ingest", "route", "detect")
 RAW = [name for name, spec in TOPICS.items() if spec.direction == "in"]
@@ -46,6 +48,7 @@ class Rate(NamedTuple):
     attacks: float = 1.0
 
 
+ALONE = Rate(2_000, 100, 25)
 RATES = (Rate(2_000, 150, 30), Rate(10_000, 12, 2))
 
 
@@ -58,30 +61,31 @@ class Completed(NamedTuple):
     scheduled_at: float
 
 
+Row = tuple[float, str, int, bytes | None, bytes]  # ms after the start, topic without prefix, partition, key, value
 Workers = dict[str, "subprocess.Popen[bytes]"]
 
 
 def measure() -> list[Figure]:
     """Latencies at each rate."""
     figures: list[Figure] = []
-    with tempfile.TemporaryDirectory() as folder, _all_stages() as (broker, live, workers):
+    with tempfile.TemporaryDirectory() as folder, _started() as (broker, live, workers):
         for number, rate in enumerate(RATES):
             figures += _at_rate(broker, live, workers, rate, traffic.SEED + number, Path(folder))
-    return figures
+    return figures + _detect_alone(ALONE)
 
 
 def measure_idle(idle_s: float) -> list[Figure]:
     """Latency of the first event after ``idle_s`` without any."""
-    with _all_stages() as (broker, live, _):
+    with _started() as (broker, live, _):
         return _after_idle(broker, live, idle_s)
 
 
 @contextlib.contextmanager
-def _all_stages() -> Iterator[tuple[Broker, Deployment, Workers]]:
+def _started(stages: Sequence[str] = STAGES) -> Iterator[tuple[Broker, Deployment, Workers]]:
     with running() as broker:
         live = broker.deployment(f"bench-{uuid.uuid4().hex[:6]}.")
         try:
-            workers = {stage: live.start(stage) for stage in STAGES}
+            workers = {stage: live.start(stage) for stage in stages}
             yield broker, live, workers
             for worker in workers.values():
                 live.stop(worker)
@@ -95,13 +99,9 @@ def _at_rate(broker: Broker, live: Deployment, workers: Workers, rate: Rate, see
     live.load(stream.ahead)
     live.settled(STAGES, WITHIN_S)
     starts_at = max(now + PREPARE_S * 1000, int(time.time() * 1000) + 1000)  # later than its records say: they are underway for longer
-    file = folder / "rows.msgpack"
-    rows = [(after, live.prefix + r.topic, r.partition % live.partitions, r.key, r.value) for after, r in stream.stream]
-    file.write_bytes(msgspec.msgpack.encode((starts_at, rows)))
     before = {name: broker.count(live.prefix + name) for name in ("alerts",)}
     cpu, broker_cpu = {s: cpu_of(w.pid) for s, w in workers.items()}, broker.cpu()
-    command = [sys.executable, "-m", "tests.bench.pacer", live.bootstrap, str(file)]
-    own = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
+    own = _send(live, folder, starts_at, [(after, r.topic, r.partition % live.partitions, r.key, r.value) for after, r in stream.stream])
     took = time.time() - starts_at / 1000
     load = {s: (cpu_of(w.pid) - cpu[s]) / took for s, w in workers.items()} | {"broker": (broker.cpu() - broker_cpu) / took}
     live.settled(STAGES, WITHIN_S)
@@ -119,7 +119,7 @@ def _at_rate(broker: Broker, live: Deployment, workers: Workers, rate: Rate, see
     )
     alone = Figure(f"append in events to alert, p99, {name}", _at(detect, 99), "ms", note=f"p50 {_at(detect, 50):.0f} ms")
     if rate == RATES[0]:
-        p99, p999, alone = held(p99, "below", 100), held(p999, "below", 250), held(alone, "below", 50)
+        p99, p999 = held(p99, "below", 100), held(p999, "below", 250)
     return [
         p99,
         p999,
@@ -128,10 +128,83 @@ def _at_rate(broker: Broker, live: Deployment, workers: Workers, rate: Rate, see
             f"schedule to alert, p99.9, {name}",
             _at(schedule, 99.9),
             "ms",
-            note=f"the sender's own delay in it: p50, p99, most: {own.stdout.strip()} ms",
+            note=f"the sender's own delay in it: p50, p99, most: {own} ms",
         ),
         Figure(f"processor in use, {name}", 100 * sum(load.values()), "% of a core", note=f"{used}; the sender not counted"),
     ]
+
+
+def _send(live: Deployment, folder: Path, starts_at: float, rows: list[Row]) -> str:
+    """Send rows on schedule; returns how late the sender itself was (p50, p99, most: ms)."""
+    file = folder / "rows.msgpack"
+    file.write_bytes(msgspec.msgpack.encode((starts_at, [(after, live.prefix + topic, *rest) for after, topic, *rest in rows])))
+    command = [sys.executable, "-m", "tests.bench.pacer", live.bootstrap, str(file)]
+    return subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+
+
+def _detect_alone(rate: Rate) -> list[Figure]:
+    """The same stream as events, as ingest and route would have written them, with nobody but detect and the broker at work."""
+    with tempfile.TemporaryDirectory() as folder, _started(("detect",)) as (broker, live, workers):
+        starts_at = int(time.time() * 1000) + 3 * PREPARE_S * 1000
+        stream = traffic.paced(traffic.SEED + len(RATES), rate.per_second, rate.seconds, rate.attacks, Path(folder), starts_at)
+        partition = Partitioner(live.partitions)
+        ahead: list[Outgoing] = []
+        rows: list[Row] = []
+        timed = chain(((r.ts, r) for r in stream.ahead), ((starts_at + int(after), r) for after, r in stream.stream))
+        for at, topic, record in traffic.carried(timed, KEY):
+            if topic != "events":
+                continue
+            if at < starts_at:
+                ahead.append(record)
+                continue
+            to = range(live.partitions) if record.key is None else (partition(record.key),)
+            rows += [(float(at - starts_at), topic, p, record.key, record.value or b"") for p in to]
+        broker.append(live.prefix, "events", ahead)
+        live.settled(("detect",), WITHIN_S)
+        assert time.time() * 1000 < starts_at, "the stream was not ready in time: give it more than PREPARE_S"
+        cpu = cpu_of(workers["detect"].pid)
+        own = _send(live, Path(folder), starts_at, rows)
+        load = (cpu_of(workers["detect"].pid) - cpu) / rate.seconds
+        live.settled(("detect",), WITHIN_S)
+        waits = []
+        event_at = _event_at(live)
+        for alerted_at, account, ids in _alerts(live):
+            last = max(event_at[account, event_id] for event_id in ids)
+            if last >= starts_at + 1000 * rate.warm_s:
+                waits.append(float(alerted_at - last))
+    found = _histogram(iter(waits))
+    per_second = sum(key is not None for _, _, _, key, _ in rows) / rate.seconds
+    name = f"detect alone: append in events to alert, p99, at {rate.per_second:,} raw records/s"
+    note = (
+        f"{per_second:,.0f} events/s, {len(waits):,} alerts; p50 {_at(found, 50):.0f} ms, most {found.max_value} ms; "
+        f"detect {load:.0%} of a core; the sender's own delay: {own} ms"
+    )
+    return [held(Figure(name, _at(found, 99), "ms", note=note), "below", 50)]
+
+
+def _event_at(live: Deployment) -> dict[tuple[str, str], int]:
+    """When each event of an account was appended in ``events`` (ms)."""
+    event_at: dict[tuple[str, str], int] = {}
+    for kept in live.read("events"):
+        if kept.key is not None and kept.value is not None:
+            event_at.setdefault((kept.key.decode(), orjson.loads(kept.value)["event_id"]), kept.timestamp)
+    return event_at
+
+
+def _alerts(live: Deployment) -> Iterator[tuple[int, str, set[str]]]:
+    """Of every alert on new evidence: when it was appended (ms), its account, and the ids of its events.
+
+    Near misses are left out, since time completes them.
+    """
+    told: dict[str, set[str]] = {}
+    for kept in live.read("alerts"):
+        value = orjson.loads(kept.value or b"{}")
+        info = value["finding_info"]
+        ids = {e["uid"] for e in info["related_events"]}
+        new = ids - told.get(info["uid"], set())
+        told[info["uid"]] = ids
+        if new and value["unmapped"]["stage"] != "near_miss" and kept.key is not None:
+            yield kept.timestamp, kept.key.decode(), ids
 
 
 def _completed(live: Deployment, scheduled: dict[str, float]) -> Iterator[Completed]:
@@ -141,22 +214,11 @@ def _completed(live: Deployment, scheduled: dict[str, float]) -> Iterator[Comple
         for kept in live.read(topic):
             if kept.value is not None:
                 raw_at.setdefault(orjson.loads(kept.value)["event_id"], kept.timestamp)
-    event_at: dict[tuple[str, str], int] = {}
-    for kept in live.read("events"):
-        if kept.key is not None and kept.value is not None:
-            event_at.setdefault((kept.key.decode(), orjson.loads(kept.value)["event_id"]), kept.timestamp)
-    told: dict[str, set[str]] = {}
-    for kept in live.read("alerts"):
-        value = orjson.loads(kept.value or b"{}")
-        info = value["finding_info"]
-        ids = {e["uid"] for e in info["related_events"]}
-        new = ids - told.get(info["uid"], set())
-        told[info["uid"]] = ids
-        if not new or value["unmapped"]["stage"] == "near_miss":
-            continue
+    event_at = _event_at(live)
+    for alerted_at, account, ids in _alerts(live):
         last = max(ids, key=lambda event_id: raw_at[event_id])
-        if last in scheduled and kept.key is not None:
-            yield Completed(kept.timestamp, raw_at[last], event_at[kept.key.decode(), last], scheduled[last])
+        if last in scheduled:
+            yield Completed(alerted_at, raw_at[last], event_at[account, last], scheduled[last])
 
 
 def _histogram(latencies: Iterator[float]) -> HdrHistogram:

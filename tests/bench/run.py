@@ -1,6 +1,8 @@
 """How fast is it? ``make bench``: every figure beside its baseline and its bar, in one run on one machine; writes out/bench.json.
 
-python -m tests.bench.run [--only throughput,latency] [--check] [--idle-minutes 10]
+With ``--only``, the other sections there stay as an earlier run left them.
+
+python -m tests.bench.run [--only throughput,latency] [--check] [--idle-minutes 10] [--readme README.md]
 """
 
 import argparse
@@ -15,7 +17,7 @@ from rich.console import Console
 
 from pipeline.simulate.run import simulate
 from tests.bench import embedded, growth, latency, models, recovery, stores, throughput, traffic
-from tests.bench.figure import Bench, Figure, Section, machine, missed, table, versions
+from tests.bench.figure import Bench, Figure, Section, commit, into_readme, machine, markdown, missed, table, versions
 
 OUT = Path("out")
 IDLE_S = 15.0
@@ -35,6 +37,7 @@ def main() -> None:
     )
     parser.add_argument("--check", action="store_true", help="exit with 1 when a bar does not hold")
     parser.add_argument("--idle-minutes", type=float, default=IDLE_S / 60, help="how long nothing happens before the first event is timed")
+    parser.add_argument("--readme", type=Path, help="write what has a bar into this README, sections of earlier runs included")
     chosen = parser.parse_args()
     sections: dict[str, Callable[[], list[Figure]]] = {
         "replay": lambda: embedded.measure(log()),
@@ -53,10 +56,15 @@ def main() -> None:
     console.print(f"{machine()}; {', '.join(f'{name} {number}' for name, number in versions().items())}")
     found = [_measured(name, sections[name], console) for name in wanted]
     OUT.mkdir(exist_ok=True)
+    file = OUT / "bench.json"
     bench = Bench(machine(), versions(), found)
-    (OUT / "bench.json").write_bytes(msgspec.json.format(msgspec.json.encode(bench), indent=2) + b"\n")
+    if file.exists():
+        bench = bench.after(msgspec.json.decode(file.read_bytes(), type=Bench), sections)
+    if chosen.readme is not None:
+        into_readme("bench", markdown(bench), chosen.readme)
+    file.write_bytes(msgspec.json.format(msgspec.json.encode(bench), indent=2) + b"\n")
     wrong = missed(found)
-    console.print("\n".join([f"written to {OUT / 'bench.json'}", *(wrong or ["every bar holds"])]))
+    console.print("\n".join([f"written to {file}", *(wrong or ["every bar holds"])]))
     if any(section.failure for section in found) or (chosen.check and wrong):
         sys.exit(1)
 
@@ -64,9 +72,9 @@ def main() -> None:
 def _measured(name: str, measure: Callable[[], list[Figure]], console: Console) -> Section:
     began = time.monotonic()
     try:
-        section = Section(name, measure(), time.monotonic() - began)
+        section = Section(name, measure(), time.monotonic() - began, None, commit(), machine())
     except (AssertionError, OSError, RuntimeError) as e:  # what else was measured is still told
-        section = Section(name, [], time.monotonic() - began, f"{type(e).__name__}: {e}")
+        section = Section(name, [], time.monotonic() - began, f"{type(e).__name__}: {e}", commit(), machine())
     console.print(table(section))
     return section
 
