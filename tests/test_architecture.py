@@ -1,6 +1,8 @@
 """Does the code keep to the layout? Imports point inward, the core and the wire are pure, and no module outgrows its job."""
 
 import ast
+import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -97,6 +99,13 @@ def test_core_and_wire_are_pure(module: str) -> None:
             assert called != "hash", f"{where}: hash() differs from run to run"
             assert called != "print", f"{where}: print()"
             assert called not in FILE_CALLS or module.startswith(MAY_OPEN_FILES), f"{where}: opens a file"
+
+
+def test_a_worker_loads_what_only_learning_needs_when_it_is_needed() -> None:
+    """River and SciPy take 110 MB and a second or more to load, in each worker."""
+    look = "import sys, pipeline.live.app; print(*sorted({'river', 'scipy', 'numpy'} & sys.modules.keys()))"
+    said = subprocess.run([sys.executable, "-c", look], cwd=ROOT, check=True, capture_output=True, text=True).stdout.split()
+    assert said == []
 
 
 @pytest.mark.parametrize("module", MODULES)

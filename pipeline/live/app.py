@@ -33,7 +33,6 @@ from pipeline.live.farewell import end_within
 from pipeline.live.folding import Place, in_memory
 from pipeline.live.health import Health, Listener
 from pipeline.live.ingest import IngestStage
-from pipeline.live.learn import LearnStage
 from pipeline.live.mismatch import build_of
 from pipeline.live.models import shelf_of
 from pipeline.live.outbox import Outbox
@@ -129,6 +128,8 @@ def make_stage(settings: Settings, name: str, feeds: dict[Feed, int], health: He
     if name == "route":
         return RouteStage(policy, cached, settings.prefix, open_changelog, letters, health, place, settings.start_without_state)
     if name == "learn":
+        from pipeline.live.learn import LearnStage
+
         return LearnStage(policy, SigningKey(settings.model_key()), settings.prefix, open_changelog, letters, health)
     if name == "campaign":
         return CampaignStage(policy, cached, settings.prefix, open_changelog, letters, health, place, settings.start_without_state)

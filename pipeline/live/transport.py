@@ -17,38 +17,12 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types.tuples import TP, ConsumerMessage
 
 from pipeline.live.batch import Admission, Batch, Record
+from pipeline.live.fetching import BatchThread
 
 log = logging.getLogger(__name__)
-FETCH_MAX_WAIT_MS = 50  # Faust fixes 1500: a partition left out of one long poll would wait for its end
 PACE_S = 0.020  # shortest time between two fetches, so that batches grow instead of loops
-HOLD_MS = 14  # while records keep coming, the broker gathers an answer for so long, or until it has HOLD_BYTES: else it holds the one
-HOLD_BYTES = 1 << 16  # record that came first after the last answer, and all that follow wait for the next one
 POLL_S = 0.05  # how long to wait for a settled batch before looking again
 CLOCK_MARGIN_MS = 1000  # a worker's clock may run ahead of the broker's by this much
-
-
-class BatchThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # Faust carries no types that mypy could follow
-    """Faust's consumer thread with a short long poll."""
-
-    def _create_worker_consumer(self, transport: Any) -> Any:
-        consumer = super()._create_worker_consumer(transport)
-        consumer._fetch_max_wait_ms = FETCH_MAX_WAIT_MS  # read by the fetcher when the consumer starts
-        return consumer
-
-    def expect(self, more: bool) -> None:
-        """Say what the next fetch is to be answered with: all that has come after a moment, or the first record as soon as it is there."""
-        fetcher = self._ensure_consumer()._fetcher  # reads both anew for each request
-        fetcher._fetch_max_wait_ms = HOLD_MS if more else FETCH_MAX_WAIT_MS
-        fetcher._fetch_min_bytes = HOLD_BYTES if more else 1
-
-    def read_state(self, tp: TP) -> tuple[int | None, int | None, int | None]:
-        """Position, end offset and wall time (ms) of the last fetch response; None where not known yet."""
-        subscription = self._ensure_consumer()._subscription.subscription
-        assignment = None if subscription is None else subscription.assignment
-        if assignment is None or tp not in assignment.tps:
-            return None, None, None
-        state = assignment.state_value(driver.ensure_aiokafka_TP(tp))
-        return state._position, state.highwater, state.timestamp
 
 
 class BatchConsumer(driver.Consumer):  # type: ignore[misc]
