@@ -120,10 +120,10 @@ MUTANTS: Final = (
         "answer-before-the-broker",
         "a sender is told that the broker has its records before it has them",
         "pipeline/live/outbox.py",
-        "                await self.append(topic, partition, [record for records, _ in taken for record in records])\n"
+        "                await self._append(topic, partition, [record for records, _ in taken for record in records])\n"
         "                for _, done in taken:\n                    if not done.done():\n                        done.set_result(None)\n",
         "                for _, done in taken:\n                    if not done.done():\n                        done.set_result(None)\n"
-        "                await self.append(topic, partition, [record for records, _ in taken for record in records])\n",
+        "                await self._append(topic, partition, [record for records, _ in taken for record in records])\n",
         (MACHINE,),
     ),
     Mutant(
