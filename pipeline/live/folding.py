@@ -5,6 +5,7 @@ dead letter and its entity is set aside (``quarantine``), its neighbours go on.
 """
 
 import asyncio
+import gc
 import logging
 import time
 from abc import ABC, abstractmethod
@@ -178,6 +179,8 @@ class FoldingStage(ABC, Generic[F]):
         self._health.restored(self.name, self.sources[0], partition)
         state = held.state
         log.info("%s: %s is ours, epoch %d, %d entities, after %.2f s", self.name, state, state.epoch, len(state), seconds)
+        if not any(other.claim is not None and not other.claim.done() for other in self._held.values() if other is not held):
+            gc.collect()  # a closed consumer is a cycle that holds megabytes it has fetched, and app.COLLECT_EVERY is long
 
     async def prepare(self, batch: Batch) -> None:
         """Wait until the batch's partition is claimed. Raises what the claim raised."""
