@@ -10,9 +10,8 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import UTC, datetime
-from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,12 +20,11 @@ import orjson
 from hdrh.histogram import HdrHistogram
 
 from pipeline.live.outbox import Outgoing
-from pipeline.live.partitioner import Partitioner
 from pipeline.wire.topics import TOPICS
 from tests.bench import traffic
 from tests.bench.deployed import WITHIN_S, Broker, cpu_of, running
 from tests.bench.figure import Figure, held
-from tests.broker.harness import KEY, ROOT, Deployment
+from tests.broker.harness import ROOT, Deployment
 
 STAGES = ("ingest", "route", "detect")
 RAW = [name for name, spec in TOPICS.items() if spec.direction == "in"]
@@ -48,7 +46,6 @@ class Rate(NamedTuple):
     attacks: float = 1.0
 
 
-ALONE = Rate(2_000, 100, 25)
 RATES = (Rate(2_000, 150, 30), Rate(10_000, 12, 2))
 
 
@@ -68,24 +65,24 @@ Workers = dict[str, "subprocess.Popen[bytes]"]
 def measure() -> list[Figure]:
     """Latencies at each rate."""
     figures: list[Figure] = []
-    with tempfile.TemporaryDirectory() as folder, _started() as (broker, live, workers):
+    with tempfile.TemporaryDirectory() as folder, _all_stages() as (broker, live, workers):
         for number, rate in enumerate(RATES):
             figures += _at_rate(broker, live, workers, rate, traffic.SEED + number, Path(folder))
-    return figures + _detect_alone(ALONE)
+    return figures
 
 
 def measure_idle(idle_s: float) -> list[Figure]:
     """Latency of the first event after ``idle_s`` without any."""
-    with _started() as (broker, live, _):
+    with _all_stages() as (broker, live, _):
         return _after_idle(broker, live, idle_s)
 
 
 @contextlib.contextmanager
-def _started(stages: Sequence[str] = STAGES) -> Iterator[tuple[Broker, Deployment, Workers]]:
+def _all_stages() -> Iterator[tuple[Broker, Deployment, Workers]]:
     with running() as broker:
         live = broker.deployment(f"bench-{uuid.uuid4().hex[:6]}.")
         try:
-            workers = {stage: live.start(stage) for stage in stages}
+            workers = {stage: live.start(stage) for stage in STAGES}
             yield broker, live, workers
             for worker in workers.values():
                 live.stop(worker)
@@ -119,7 +116,7 @@ def _at_rate(broker: Broker, live: Deployment, workers: Workers, rate: Rate, see
     )
     alone = Figure(f"append in events to alert, p99, {name}", _at(detect, 99), "ms", note=f"p50 {_at(detect, 50):.0f} ms")
     if rate == RATES[0]:
-        p99, p999 = held(p99, "below", 100), held(p999, "below", 250)
+        p99, p999, alone = held(p99, "below", 100), held(p999, "below", 250), held(alone, "below", 50)
     return [
         p99,
         p999,
@@ -140,46 +137,6 @@ def _send(live: Deployment, folder: Path, starts_at: float, rows: list[Row]) -> 
     file.write_bytes(msgspec.msgpack.encode((starts_at, [(after, live.prefix + topic, *rest) for after, topic, *rest in rows])))
     command = [sys.executable, "-m", "tests.bench.pacer", live.bootstrap, str(file)]
     return subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
-
-
-def _detect_alone(rate: Rate) -> list[Figure]:
-    """The same stream as events, as ingest and route would have written them, with nobody but detect and the broker at work."""
-    with tempfile.TemporaryDirectory() as folder, _started(("detect",)) as (broker, live, workers):
-        starts_at = int(time.time() * 1000) + 3 * PREPARE_S * 1000
-        stream = traffic.paced(traffic.SEED + len(RATES), rate.per_second, rate.seconds, rate.attacks, Path(folder), starts_at)
-        partition = Partitioner(live.partitions)
-        ahead: list[Outgoing] = []
-        rows: list[Row] = []
-        timed = chain(((r.ts, r) for r in stream.ahead), ((starts_at + int(after), r) for after, r in stream.stream))
-        for at, topic, record in traffic.carried(timed, KEY):
-            if topic != "events":
-                continue
-            if at < starts_at:
-                ahead.append(record)
-                continue
-            to = range(live.partitions) if record.key is None else (partition(record.key),)
-            rows += [(float(at - starts_at), topic, p, record.key, record.value or b"") for p in to]
-        broker.append(live.prefix, "events", ahead)
-        live.settled(("detect",), WITHIN_S)
-        assert time.time() * 1000 < starts_at, "the stream was not ready in time: give it more than PREPARE_S"
-        cpu = cpu_of(workers["detect"].pid)
-        own = _send(live, Path(folder), starts_at, rows)
-        load = (cpu_of(workers["detect"].pid) - cpu) / rate.seconds
-        live.settled(("detect",), WITHIN_S)
-        waits = []
-        event_at = _event_at(live)
-        for alerted_at, account, ids in _alerts(live):
-            last = max(event_at[account, event_id] for event_id in ids)
-            if last >= starts_at + 1000 * rate.warm_s:
-                waits.append(float(alerted_at - last))
-    found = _histogram(iter(waits))
-    per_second = sum(key is not None for _, _, _, key, _ in rows) / rate.seconds
-    name = f"detect alone: append in events to alert, p99, at {rate.per_second:,} raw records/s"
-    note = (
-        f"{per_second:,.0f} events/s, {len(waits):,} alerts; p50 {_at(found, 50):.0f} ms, most {found.max_value} ms; "
-        f"detect {load:.0%} of a core; the sender's own delay: {own} ms"
-    )
-    return [held(Figure(name, _at(found, 99), "ms", note=note), "below", 50)]
 
 
 def _event_at(live: Deployment) -> dict[tuple[str, str], int]:
