@@ -9,6 +9,7 @@ import click
 import pytest
 
 from pipeline.__main__ import main
+from pipeline.core.policy import Policy
 from pipeline.live.metrics import METRICS
 from pipeline.settings import SETTINGS
 from pipeline.settings import table as settings_table
@@ -176,3 +177,22 @@ def test_the_contents_the_readme_promises() -> None:
 def test_no_document_names_a_machine() -> None:
     for path in DOCUMENTS:
         assert not re.search(r"/(?:work|root|home)/", text(path)), path
+
+
+def block(mark: str) -> str:
+    """What stands between the two marks of that name in the README."""
+    found = re.search(rf"<!-- {mark} -->\n(.*?)<!-- /{mark} -->", text(README), re.DOTALL)
+    assert found, f"the README has no place for {mark}"
+    return found[1]
+
+
+def test_the_figures_are_of_the_policy_in_force() -> None:
+    """Who changes a weight or a threshold measures anew: `python -m tests.bench.figures --readme README.md`."""
+    assert Policy().id in block("figures")
+
+
+def test_what_was_measured_says_of_which_commit() -> None:
+    """`python -m tests.bench.run --readme README.md` writes them."""
+    rows = [row for row in block("bench").splitlines() if row.startswith("| ") and not row.startswith("| what")]
+    assert rows
+    assert all(re.search(r"\| `[0-9a-f]{10}\+?` \|$", row) for row in rows)
