@@ -155,7 +155,7 @@ class Outbox:
         taken: list[tuple[Sequence[Outgoing], asyncio.Future[None]]] = []
         try:
             while lane.queue:
-                await asyncio.shield(self._gathered())
+                await self._gathered()
                 taken, lane.queue = lane.queue, []
                 await self._append(topic, partition, [record for records, _ in taken for record in records])
                 for _, done in taken:
@@ -177,7 +177,7 @@ class Outbox:
 
         Raises SendFailed when the brokers refuse them or do not answer, RecordTooLarge before anything of them is sent.
         """
-        await asyncio.shield(self._gathered())
+        await self._gathered()
         return await self._append(topic, partition, records)
 
     async def _append(self, topic: str, partition: int, records: Sequence[Outgoing]) -> list[Landed]:
@@ -188,12 +188,13 @@ class Outbox:
                     raise excess
         return [await self._send(builder, topic, partition) for builder in self._batches(topic, records)]
 
-    def _gathered(self) -> "asyncio.Future[None]":
+    async def _gathered(self) -> None:
+        """Wait until what is being gathered leaves."""
         if self._leaving is None or self._leaving.done():
             loop = asyncio.get_running_loop()
             self._leaving = loop.create_future()
             loop.call_later(GATHER_S, self._leaving.set_result, None)
-        return self._leaving
+        await asyncio.shield(self._leaving)  # others wait for it too
 
     def _batches(self, topic: str, records: Sequence[Outgoing]) -> Iterator[Any]:
         most = self._largest.get(topic, DEFAULT_BYTES)

@@ -69,20 +69,17 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         """Fetch from the partitions that are neither busy, nor hold fetched records, nor closed."""
         closed = self.transport.admission.closed
         # Own event: Consumer._wait_for_ack swallows cancellation and would hang the shutdown.
+        early = self._last_fetch + PACE_S - time.monotonic()
+        if early > 0:
+            await asyncio.sleep(early)
         while True:
             busy = {tp for tp in self._out.keys() | self._waiting.keys() if not closed(tp)}
             free = {tp for tp in active_partitions or () if tp not in busy and not closed(tp)}
-            if self.should_stop or not self.flow_active:
+            # Soon settled, they are fetched from together with the others.
+            soon = self._last_fetch + 2 * PACE_S - time.monotonic() if busy & self._out.keys() else 0.0
+            if self.should_stop or not self.flow_active or (soon <= 0 and (free or not busy <= self._out.keys())):
                 break
-            since = time.monotonic() - self._last_fetch
-            if since < PACE_S:
-                await asyncio.sleep(PACE_S - since)
-            elif busy & self._out.keys() and since < 2 * PACE_S:  # soon settled, and then fetched from together with the others
-                await self._await_settled(2 * PACE_S - since)
-            elif free or not busy <= self._out.keys():
-                break
-            else:
-                await self._await_settled(POLL_S)
+            await self._await_settled(soon if soon > 0 else POLL_S)
         self._last_fetch = time.monotonic()
         if not free:  # an empty set would mean "all partitions" to the fetcher
             return {}

@@ -34,19 +34,19 @@ class Section(msgspec.Struct, frozen=True):
     seconds: float
     failure: str | None = None  # why it could not be measured to its end
     commit: str = ""  # of what: the commit, with a + where more than it was measured
-    machine: str = ""
 
 
 class Bench(msgspec.Struct, frozen=True):
-    """What ``out/bench.json`` holds: of each section the newest."""
+    """What ``out/bench.json`` holds: of each section the newest, all on one machine and with the same versions."""
 
     machine: str
     versions: dict[str, str]
     sections: list[Section]
 
     def after(self, before: "Bench", order: Iterable[str]) -> "Bench":
-        """This run, and the sections of an earlier one that it left out."""
-        newest = {s.name: s for s in (*before.sections, *self.sections)}
+        """This run, and the sections of an earlier one that it left out, where that one is comparable."""
+        kept = before.sections if (before.machine, before.versions) == (self.machine, self.versions) else []
+        newest = {s.name: s for s in (*kept, *self.sections)}
         return msgspec.structs.replace(self, sections=[newest[name] for name in order if name in newest])
 
 

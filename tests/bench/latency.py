@@ -58,7 +58,6 @@ class Completed(NamedTuple):
     scheduled_at: float
 
 
-Row = tuple[float, str, int, bytes | None, bytes]  # ms after the start, topic without prefix, partition, key, value
 Workers = dict[str, "subprocess.Popen[bytes]"]
 
 
@@ -96,9 +95,13 @@ def _at_rate(broker: Broker, live: Deployment, workers: Workers, rate: Rate, see
     live.load(stream.ahead)
     live.settled(STAGES, WITHIN_S)
     starts_at = max(now + PREPARE_S * 1000, int(time.time() * 1000) + 1000)  # later than its records say: they are underway for longer
+    file = folder / "rows.msgpack"
+    rows = [(after, live.prefix + r.topic, r.partition % live.partitions, r.key, r.value) for after, r in stream.stream]
+    file.write_bytes(msgspec.msgpack.encode((starts_at, rows)))
     before = {name: broker.count(live.prefix + name) for name in ("alerts",)}
     cpu, broker_cpu = {s: cpu_of(w.pid) for s, w in workers.items()}, broker.cpu()
-    own = _send(live, folder, starts_at, [(after, r.topic, r.partition % live.partitions, r.key, r.value) for after, r in stream.stream])
+    command = [sys.executable, "-m", "tests.bench.pacer", live.bootstrap, str(file)]
+    own = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
     took = time.time() - starts_at / 1000
     load = {s: (cpu_of(w.pid) - cpu[s]) / took for s, w in workers.items()} | {"broker": (broker.cpu() - broker_cpu) / took}
     live.settled(STAGES, WITHIN_S)
@@ -125,43 +128,10 @@ def _at_rate(broker: Broker, live: Deployment, workers: Workers, rate: Rate, see
             f"schedule to alert, p99.9, {name}",
             _at(schedule, 99.9),
             "ms",
-            note=f"the sender's own delay in it: p50, p99, most: {own} ms",
+            note=f"the sender's own delay in it: p50, p99, most: {own.stdout.strip()} ms",
         ),
         Figure(f"processor in use, {name}", 100 * sum(load.values()), "% of a core", note=f"{used}; the sender not counted"),
     ]
-
-
-def _send(live: Deployment, folder: Path, starts_at: float, rows: list[Row]) -> str:
-    """Send rows on schedule; returns how late the sender itself was (p50, p99, most: ms)."""
-    file = folder / "rows.msgpack"
-    file.write_bytes(msgspec.msgpack.encode((starts_at, [(after, live.prefix + topic, *rest) for after, topic, *rest in rows])))
-    command = [sys.executable, "-m", "tests.bench.pacer", live.bootstrap, str(file)]
-    return subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
-
-
-def _event_at(live: Deployment) -> dict[tuple[str, str], int]:
-    """When each event of an account was appended in ``events`` (ms)."""
-    event_at: dict[tuple[str, str], int] = {}
-    for kept in live.read("events"):
-        if kept.key is not None and kept.value is not None:
-            event_at.setdefault((kept.key.decode(), orjson.loads(kept.value)["event_id"]), kept.timestamp)
-    return event_at
-
-
-def _alerts(live: Deployment) -> Iterator[tuple[int, str, set[str]]]:
-    """Of every alert on new evidence: when it was appended (ms), its account, and the ids of its events.
-
-    Near misses are left out, since time completes them.
-    """
-    told: dict[str, set[str]] = {}
-    for kept in live.read("alerts"):
-        value = orjson.loads(kept.value or b"{}")
-        info = value["finding_info"]
-        ids = {e["uid"] for e in info["related_events"]}
-        new = ids - told.get(info["uid"], set())
-        told[info["uid"]] = ids
-        if new and value["unmapped"]["stage"] != "near_miss" and kept.key is not None:
-            yield kept.timestamp, kept.key.decode(), ids
 
 
 def _completed(live: Deployment, scheduled: dict[str, float]) -> Iterator[Completed]:
@@ -171,11 +141,22 @@ def _completed(live: Deployment, scheduled: dict[str, float]) -> Iterator[Comple
         for kept in live.read(topic):
             if kept.value is not None:
                 raw_at.setdefault(orjson.loads(kept.value)["event_id"], kept.timestamp)
-    event_at = _event_at(live)
-    for alerted_at, account, ids in _alerts(live):
+    event_at: dict[tuple[str, str], int] = {}
+    for kept in live.read("events"):
+        if kept.key is not None and kept.value is not None:
+            event_at.setdefault((kept.key.decode(), orjson.loads(kept.value)["event_id"]), kept.timestamp)
+    told: dict[str, set[str]] = {}
+    for kept in live.read("alerts"):
+        value = orjson.loads(kept.value or b"{}")
+        info = value["finding_info"]
+        ids = {e["uid"] for e in info["related_events"]}
+        new = ids - told.get(info["uid"], set())
+        told[info["uid"]] = ids
+        if not new or value["unmapped"]["stage"] == "near_miss":
+            continue
         last = max(ids, key=lambda event_id: raw_at[event_id])
-        if last in scheduled:
-            yield Completed(alerted_at, raw_at[last], event_at[account, last], scheduled[last])
+        if last in scheduled and kept.key is not None:
+            yield Completed(kept.timestamp, raw_at[last], event_at[kept.key.decode(), last], scheduled[last])
 
 
 def _histogram(latencies: Iterator[float]) -> HdrHistogram:

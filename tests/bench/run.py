@@ -1,6 +1,6 @@
 """How fast is it? ``make bench``: every figure beside its baseline and its bar, in one run on one machine; writes out/bench.json.
 
-With ``--only``, the other sections there stay as an earlier run left them.
+With ``--only``, the other sections there stay as an earlier run on the same machine and with the same versions left them.
 
 python -m tests.bench.run [--only throughput,latency] [--check] [--idle-minutes 10] [--readme README.md]
 """
@@ -70,11 +70,12 @@ def main() -> None:
 
 
 def _measured(name: str, measure: Callable[[], list[Figure]], console: Console) -> Section:
-    began = time.monotonic()
+    figures, failure, began, measured = list[Figure](), None, time.monotonic(), commit()
     try:
-        section = Section(name, measure(), time.monotonic() - began, None, commit(), machine())
+        figures = measure()
     except (AssertionError, OSError, RuntimeError) as e:  # what else was measured is still told
-        section = Section(name, [], time.monotonic() - began, f"{type(e).__name__}: {e}", commit(), machine())
+        failure = f"{type(e).__name__}: {e}"
+    section = Section(name, figures, time.monotonic() - began, failure, measured)
     console.print(table(section))
     return section
 

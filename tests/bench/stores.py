@@ -13,8 +13,6 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import NamedTuple
 
-import orjson
-
 from pipeline.core.partition import Partition
 from pipeline.core.policy import Policy
 from pipeline.core.store import Encoded
@@ -46,7 +44,7 @@ class Cost(NamedTuple):
 def measure() -> list[Figure]:
     """What this module says as a program: a process that has measured other things has memory to give that would count as none."""
     said = subprocess.run([sys.executable, "-m", __spec__.name], check=True, stdout=subprocess.PIPE)
-    return [Figure(note=f"{ACCOUNTS:,} accounts", **orjson.loads(line)) for line in said.stdout.splitlines()]
+    return [Figure(note=f"{ACCOUNTS:,} accounts", **json.loads(line)) for line in said.stdout.splitlines()]
 
 
 def compared(accounts: int) -> list[Figure]:

@@ -71,32 +71,25 @@ def hops(records: Iterable[LogRecord], keys: str, per_second: int = 20_000) -> H
 
     ``keys``: the pseudonym keys of the deployment.
     """
-    out = Hops([], [])
-    now = int(time.time() * 1000)
-    for _, topic, record in carried(((now + number * 1000 // per_second, record) for number, record in enumerate(records)), keys):
-        (out.events if topic == "events" else out.lines).append(record)
-    return out
-
-
-def carried(records: Iterable[tuple[Ms, LogRecord]], keys: str) -> Iterator[tuple[Ms, str, Outgoing]]:
-    """What ingest and route make of raw records that arrive at given times: the time, ``lines`` or ``events``, and the record."""
     policy = Policy()
     ingest, router, beats = Ingest(policy, Pseudonyms.from_text(keys)), Router(policy), BeatMaker(dict.fromkeys(FEEDS, 1))
-    lines = 0
-    for at, record in records:
+    out = Hops([], [])
+    now = int(time.time() * 1000)
+    for number, record in enumerate(records):
+        at = now + number * 1000 // per_second
         for topic, key, event in ingest.read(record.topic, record.value, at):
             if topic == "events":
-                yield at, topic, Outgoing(key.encode(), encode_event(event))
+                out.events.append(Outgoing(key.encode(), encode_event(event)))
                 continue
             assert isinstance(event, LinkChanged) or not isinstance(event, Beat)
-            for addressed in router.fold(lines, event):  # type: ignore[arg-type]
-                yield at, "events", Outgoing(addressed.account_id.encode(), encode_event(addressed))
-            lines += 1
-            yield at, "lines", Outgoing(key.encode(), encode_event(event))
+            for addressed in router.fold(len(out.lines), event):  # type: ignore[arg-type]
+                out.events.append(Outgoing(addressed.account_id.encode(), encode_event(addressed)))
+            out.lines.append(Outgoing(key.encode(), encode_event(event)))
         beats.all_caught_up(at)
         beat = beats.due(at)
         if beat is not None:
-            yield at, "events", Outgoing(None, encode_event(beat))
+            out.events.append(Outgoing(None, encode_event(beat)))
+    return out
 
 
 class Paced(msgspec.Struct):
