@@ -10,7 +10,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types.tuples import TP
 
 FETCH_MAX_WAIT_MS = 50  # Faust fixes 1500: a partition left out of one long poll would wait for its end
-HOLD_MS = 14  # while records keep coming the broker gathers an answer for so long, or until it has HOLD_BYTES
+HOLD_MS = 20  # while records keep coming the broker gathers an answer for so long, or until it has HOLD_BYTES
 HOLD_BYTES = 1 << 16
 
 

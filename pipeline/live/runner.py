@@ -1,4 +1,4 @@
-"""How does a stage run on Faust? Faust carries batches, offsets and rebalances; this carries each batch through the stage and settles it.
+"""How does a stage run on Faust? Faust carries offsets and rebalances; this carries each batch through the stage and settles it.
 
 One task per batch, so that while the sends of one partition are under way the others are folded. A batch is settled when all its
 effects are durable; a failure ends the worker before anything of it is committed, and the platform starts it again.
@@ -6,7 +6,6 @@ effects are durable; a failure ends the worker before anything of it is committe
 
 import asyncio
 import logging
-from collections.abc import Callable
 from typing import Any
 
 from faust.exceptions import ConsumerNotStarted
@@ -26,6 +25,12 @@ TICK_S = 0.25
 LOOK_EVERY = 8  # ticks between two looks at the progress
 
 
+async def _subscribe(stream: Any) -> None:
+    """An agent, so that Faust subscribes to its topics; batches do not come this way."""
+    async for event in stream:
+        raise RuntimeError(f"{event!r} came through a stream, and not from the batch consumer")
+
+
 class Runner(Service):  # type: ignore[misc]  # mode carries no types that mypy could follow
     """Owns the stage, its outbox and its batches; started before the Faust app and stopped after it."""
 
@@ -42,19 +47,15 @@ class Runner(Service):  # type: ignore[misc]  # mode carries no types that mypy 
         self._ticking: asyncio.Task[None] | None = None
         self.failure: Exception | None = None  # what ended the worker: the first thing that went wrong
         self._draining = False  # what only waits is given up, from the start of a rebalance (or the end) to the next assignment
-        app.transport = BatchTransport(app, stage.admission, self._assigned, self._drain)
+        app.transport = BatchTransport(app, stage.admission, self._deliver, self._assigned, self._drain)
         topic = app.topic(*stage.sources, key_type=None, value_type=None, key_serializer="raw", value_serializer="raw")
-        app.agent(topic, name=stage.name, concurrency=1)(self._agent())
+        app.agent(topic, name=stage.name, concurrency=1)(_subscribe)
         health.expect(stage.name)
 
-    def _agent(self) -> Callable[[Any], Any]:
-        async def carry(stream: Any) -> None:
-            async for event in stream.noack().events():
-                task = asyncio.create_task(self._carry(event.message))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
-
-        return carry
+    def _deliver(self, message: ConsumerMessage) -> None:
+        task = asyncio.create_task(self._carry(message))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def on_start(self) -> None:
         """Connect, learn the target topics, start the stage. Raises when a topic is missing or no broker answers."""

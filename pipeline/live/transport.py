@@ -1,14 +1,15 @@
-"""How do fetched records reach a stage? As one message per partition batch: Faust carries, commits and rebalances, and nothing per record.
+"""How do fetched records reach a stage? As one message per partition batch: Faust commits and rebalances, and does nothing per record.
 
-Stands between Faust's consumer and the stages. Faust hands records to an agent one by one (5,000 a second with a table write);
-here an agent receives a whole fetched batch. At most one batch per partition is unsettled, so batches grow with the load and a
-slow partition stalls only itself. Offsets are committed over a contiguous prefix of settled batches of the current generation.
+Stands between Faust's consumer and the stages. Faust hands records to an agent one by one (5,000 a second with a table write), and
+spends a dozen tasks on each message on its way to a stream; here a whole fetched batch is a message, and goes straight to the runner.
+At most one batch per partition is unsettled, so batches grow with the load and a slow partition stalls only itself. Offsets are
+committed over a contiguous prefix of settled batches of the current generation.
 """
 
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from aiokafka.errors import IllegalStateError
@@ -20,7 +21,8 @@ from pipeline.live.batch import Admission, Batch, Record
 from pipeline.live.fetching import BatchThread
 
 log = logging.getLogger(__name__)
-PACE_S = 0.020  # shortest time between two fetches, so that batches grow instead of loops
+PACE_S = 0.026  # shortest time between two fetches, so that batches grow instead of loops
+FETCH_S = 1.0  # how long a fetch may wait for the first record
 POLL_S = 0.05  # how long to wait for a settled batch before looking again
 CLOCK_MARGIN_MS = 1000  # a worker's clock may run ahead of the broker's by this much
 
@@ -96,29 +98,37 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         except TimeoutError:
             return
 
-    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:
-        """Fetch, and yield one message per partition that may be handed out."""
+    async def _drain_messages(self, fetcher: Any) -> None:
+        """Fetch and hand out, until the consumer or its fetcher ends."""
+        try:
+            while not (self.should_stop or fetcher.should_stop):
+                await self.hand_out(FETCH_S)
+        except (asyncio.CancelledError, *self.consumer_stopped_errors):
+            if not self.app.should_stop:
+                raise
+
+    async def hand_out(self, timeout: float) -> None:
+        """Fetch, and hand out one message for each partition that has records which may be handed out."""
         fetched, active = await self._wait_next_records(timeout)
-        generation = self.app.consumer_generation_id
         if fetched is None or self.should_stop:
             return
-        if not self.flow_active:
+        if self.flow_active:
+            await self._keep(fetched)
+        if not self.flow_active:  # a rebalance has begun
             self._waiting.clear()
             await self._seek_back()
             return
-        await self._keep(fetched)
         for tp in active or ():
             self._reached[tp] = self._thread.read_state(tp)[0]
-        idle = not fetched
-        for message in self._admitted(active or set(), generation):
-            idle = False
-            # Faust drops what ends below the last offset it has seen, and would so leave a partition busy for ever. Where to read on
-            # is for the seeks to say.
-            self._read_offset[message.tp] = None
-            yield message.tp, message
-            if not self.flow_active or self.app.consumer_generation_id != generation:
-                return  # the rebalance seeks back to the committed offsets
-        if idle and self._waiting:  # what waits is held back: do not spin
+        admitted = self._admitted(active or set())
+        for tp, records in admitted.items():
+            message = self._message(Batch(tp, self.app.consumer_generation_id, records))
+            self._out[tp] = message
+            self.track_message(message)
+            self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
+            self.app.monitor.stream_inbound_time[tp] = time.monotonic()  # else Faust says that nobody handles what is fetched
+            self.transport.deliver(message)
+        if not (fetched or admitted) and self._waiting:  # what waits is held back: do not spin
             await self._await_settled(POLL_S)
 
     async def _seek_back(self) -> None:
@@ -138,25 +148,22 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         if again:
             await self.seek_wait(again)
 
-    def _admitted(self, active: set[TP], generation: int) -> Iterable[ConsumerMessage]:
-        """What may be handed out now, one message at a time: between two, a partition may be sought back or all be forgotten."""
+    def _admitted(self, active: set[TP]) -> dict[TP, Sequence[Record]]:
+        """Take what may be handed out now from what waits."""
         waiting = {tp: records for tp, records in self._waiting.items() if tp not in self._out and tp in active}
         if not waiting:
-            return
+            return {}
         behind = [tp for tp in active if tp not in waiting and not self._at_end(tp)]
+        admitted: dict[TP, Sequence[Record]] = {}
         for tp, count in self.transport.admission.admit(waiting, behind).items():
-            records = waiting[tp]
-            if count <= 0 or self._waiting.get(tp) is not records:
+            if count <= 0:
                 continue
-            rest = records[count:]
-            if rest:
-                self._waiting[tp] = rest
+            records = waiting[tp]
+            if count < len(records):
+                admitted[tp], self._waiting[tp] = records[:count], records[count:]
             else:
-                del self._waiting[tp]
-            message = self._message(Batch(tp, generation, records[:count] if rest else records))
-            self._out[tp] = message
-            self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
-            yield message
+                admitted[tp] = self._waiting.pop(tp)
+        return admitted
 
     def _message(self, batch: Batch) -> ConsumerMessage:
         last = batch.records[-1]
@@ -177,10 +184,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         )
 
     def settle(self, message: ConsumerMessage) -> None:
-        """Let a batch be committed. Of a generation that has ended it commits nothing.
-
-        Faust's own ``ack`` is not believed: pure-Python streams ack a batch that they skipped, Cython ones do not.
-        """
+        """Let a batch be committed. Of a generation that has ended it commits nothing."""
         if self._holds(message):
             del self._out[message.tp]
             self._position[message.tp] = message.offset + 1
@@ -256,9 +260,6 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
             committed = first
         return None if committed is None or end is None else (committed, end)
 
-    async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
-        """Offsets between two batch messages lie inside the batch: there is no gap."""
-
     def _new_offset(self, tp: TP) -> int | None:
         self._acked[tp].clear()
         self._acked_index[tp].clear()
@@ -268,7 +269,8 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
 class BatchTransport(driver.Transport):  # type: ignore[misc]
     """Faust's Kafka transport with the batch consumer. Its calls back come in the worker's own thread.
 
-    ``assigned``: these partitions are ours in this generation. ``drain``: what is unsettled is about to be waited for.
+    ``deliver``: here is a batch, to be settled, given back or dropped. ``assigned``: these partitions are ours in this generation.
+    ``drain``: what is unsettled is about to be waited for.
     """
 
     Consumer = BatchConsumer
@@ -277,10 +279,12 @@ class BatchTransport(driver.Transport):  # type: ignore[misc]
         self,
         app: Any,
         admission: Admission,
+        deliver: Callable[[ConsumerMessage], None],
         assigned: Callable[[set[TP], int], None],
         drain: Callable[[], None],
     ) -> None:
         super().__init__(app.conf.broker_consumer, app)
         self.admission = admission
+        self.deliver = deliver
         self.assigned = assigned
         self.drain = drain

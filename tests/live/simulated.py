@@ -287,22 +287,9 @@ class Consumer(BatchConsumer):
 _FAUST = faust.App("machine", broker="kafka://localhost:1")
 
 
-class Stream:
-    """The batches handed to the agent, one after the other."""
-
-    def __init__(self) -> None:
-        self.queue: asyncio.Queue[Any] = asyncio.Queue()
-
-    def noack(self) -> "Stream":
-        return self
-
-    async def events(self) -> Any:
-        while True:
-            yield await self.queue.get()
-
-
-class Event(NamedTuple):
-    message: Any
+async def _nobody(message: Any) -> None:
+    """Who is called with each message by Faust's own consumer."""
+    raise AssertionError("a message came by way of a stream")
 
 
 class App:
@@ -315,7 +302,6 @@ class App:
         self.should_stop = False
         self.topics = self.producer = self.tables = self
         self.transport: Any = None
-        self.agents: list[Callable[[Any], Any]] = []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(_FAUST, name)
@@ -324,7 +310,7 @@ class App:
         return names
 
     def agent(self, topic: Any, **options: Any) -> Callable[[Any], Any]:
-        return self.agents.append
+        return lambda subscriber: None
 
     async def crash(self, error: Exception) -> None:
         self.worker.error = error
@@ -394,7 +380,6 @@ class Worker:
             Health(),  # type: ignore[arg-type, return-value]
         )
         self.thread: Thread
-        self.stream: Stream
         self.run(self._start())
 
     def make_thread(self) -> Thread:
@@ -402,14 +387,12 @@ class Worker:
         return self.thread
 
     async def _start(self) -> None:
-        self.stream = Stream()
         self.runner = Runner(self.app, self.stage, Outbox({}, Producer(self.broker, self)), Health())
         transport: BatchTransport = self.app.transport
-        self.consumer = Consumer(transport, self._deliver, self._revoked, self._assigned, loop=self.loop)
+        self.consumer = Consumer(transport, _nobody, self._revoked, self._assigned, loop=self.loop)
         self.consumer.stop_flow()
         await self.runner.on_start()
-        (agent,) = self.app.agents
-        self._tasks = [asyncio.create_task(agent(self.stream)), asyncio.create_task(self.consumer._drain_messages(self.consumer))]
+        self._draining = asyncio.create_task(self.consumer._drain_messages(self.consumer))
 
     def run(self, work: Any) -> "asyncio.Task[Any]":
         """Start a piece of work and let it run as far as it gets."""
@@ -419,11 +402,7 @@ class Worker:
             task.result()
         return task
 
-    # --- what Faust does around the consumer: conductor, rebalances
-
-    async def _deliver(self, message: Any) -> None:
-        self.consumer.track_message(message)
-        self.stream.queue.put_nowait(Event(message))
+    # --- what Faust does around the consumer at a rebalance
 
     async def _revoked(self, revoked: set[TP]) -> None:
         self.consumer.stop_flow()

@@ -1,13 +1,14 @@
 """What becomes of fetched records when a partition is sought back, or all are forgotten, at an awkward moment? Without a broker."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
 import faust
 import pytest
-from aiokafka.errors import IllegalStateError
+from aiokafka.errors import ConsumerStoppedError, IllegalStateError
 from faust.types.tuples import TP, ConsumerMessage
 from mode import Service
 
@@ -51,6 +52,7 @@ class ScriptedConsumer(BatchConsumer):
         self.brought: dict[TP, list[Any]] = {}  # by each of them
         self.expected: list[bool] = []  # whether more was expected of each
         self.gone = False  # somebody else has the partitions
+        self.delivered: list[ConsumerMessage] = []
 
     def _new_consumer_thread(self) -> Any:
         return ScriptedThread(self)
@@ -68,6 +70,7 @@ class ScriptedConsumer(BatchConsumer):
         self.at.update(dict.fromkeys(self.at, 0))
 
     async def _wait_next_records(self, timeout: float) -> tuple[Mapping[TP, Sequence[Any]], set[TP]]:
+        await asyncio.sleep(0)
         found = {tp: [Fetched(0, offset) for offset in log[self.at[tp] :]] for tp, log in self.logs.items()}
         for tp, records in found.items():
             self.at[tp] += len(records)
@@ -78,7 +81,9 @@ class ScriptedConsumer(BatchConsumer):
 
     async def handed(self) -> dict[TP, list[int]]:
         """What one round of fetching hands out, as offsets."""
-        return {message.tp: offsets(message) async for _, message in self.getmany(0)}
+        self.delivered.clear()
+        await self.hand_out(0)
+        return {message.tp: offsets(message) for message in self.delivered}
 
 
 def offsets(message: ConsumerMessage) -> list[int]:
@@ -94,9 +99,10 @@ def run(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
     async def within() -> None:
         app = faust.App("transport", broker="kafka://localhost:1")
         monkeypatch.setattr(BatchTransport, "Consumer", ScriptedConsumer)
-        app.transport = BatchTransport(app, OpenAdmission(), lambda tps, generation: None, lambda: None)
-        app.flow_control.resume()
+        delivered: list[ConsumerMessage] = []
+        app.transport = BatchTransport(app, OpenAdmission(), delivered.append, lambda tps, generation: None, lambda: None)
         consumer = app.consumer
+        consumer.delivered = delivered
         consumer.flow_active = True
         await script(consumer)
 
@@ -113,26 +119,34 @@ def test_records_of_a_fetch_that_a_seek_overtook_are_read_again_from_the_place_s
     run(script, monkeypatch)
 
 
-def test_a_partition_sought_back_between_two_messages_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_records_that_wait_are_dropped_when_their_partition_is_sought_back(monkeypatch: pytest.MonkeyPatch) -> None:
     async def script(consumer: ScriptedConsumer) -> None:
-        seen: dict[TP, list[int]] = {}
-        async for tp, message in consumer.getmany(0):
-            seen[tp] = offsets(message)
-            await consumer.rewind(B, 4)
-        assert seen == {A: list(range(10))}
-        assert await consumer.handed() == {}, "the records of after the seek cannot be told from those of before"
+        monkeypatch.setattr(consumer.transport.admission, "admit", lambda waiting, behind: dict.fromkeys(waiting.keys() - {B}, 5))
+        assert await consumer.handed() == {A: [0, 1, 2, 3, 4]}
+        await consumer.rewind(B, 4)
+        consumer.settle(consumer.delivered[0])
+        monkeypatch.undo()
+        assert await consumer.handed() == {A: [5, 6, 7, 8, 9]}, "the records of after the seek cannot be told from those of before"
         assert await consumer.handed() == {B: [4, 5, 6, 7, 8, 9]}
 
     run(script, monkeypatch)
 
 
-def test_a_rebalance_between_two_messages_hands_out_nothing_more_of_before(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rebalance_while_a_partition_is_sought_once_more_hands_out_nothing_of_before(monkeypatch: pytest.MonkeyPatch) -> None:
     async def script(consumer: ScriptedConsumer) -> None:
-        seen: dict[TP, list[int]] = {}
-        async for tp, message in consumer.getmany(0):
-            seen[tp] = offsets(message)
-            consumer._forget()
-        assert seen == {A: list(range(10))}
+        seek = consumer.seek_wait
+
+        async def rebalanced(partitions: Mapping[TP, int]) -> None:
+            await seek(partitions)
+            sought.append(partitions)
+            consumer.flow_active = len(sought) < 2
+
+        sought: list[Mapping[TP, int]] = []
+        consumer.meanwhile = lambda: consumer.rewind(A, 3)
+        monkeypatch.setattr(consumer, "seek_wait", rebalanced)
+        assert await consumer.handed() == {}
+        consumer.flow_active = True
+        assert await consumer.handed() == {A: list(range(10)), B: list(range(10))}
 
     run(script, monkeypatch)
 
@@ -163,22 +177,33 @@ async def stop_flow(consumer: ScriptedConsumer) -> None:
     consumer.flow_active = False
 
 
-def test_faust_delivers_a_batch_from_below_the_last_offset_it_has_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It would drop the batch without a word, and the partition would be busy for ever."""
+def test_batches_are_handed_out_until_the_fetcher_ends_wherever_faust_thinks_it_has_read_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Faust would drop a batch from below the last offset it has seen, and the partition would be busy for ever."""
 
     async def script(consumer: ScriptedConsumer) -> None:
-        fetcher: Any = SimpleNamespace(_stopped=asyncio.Event())
-        delivered: dict[TP, list[int]] = {}
+        fetcher = Service()
+        consumer._read_offset[A] = 50
+        rounds = asyncio.create_task(consumer._drain_messages(fetcher))
+        while len(consumer.delivered) < 2:
+            await asyncio.sleep(0)
+        fetcher._stopped.set()
+        await asyncio.wait_for(rounds, 30)
+        assert {message.tp: offsets(message) for message in consumer.delivered} == {A: list(range(10)), B: list(range(10))}
+        assert set(consumer.unacked) == set(consumer.delivered), "a rebalance waits for them"
 
-        async def take(message: ConsumerMessage) -> None:
-            delivered[message.tp] = offsets(message)
-            if len(delivered) == 2:
-                fetcher._stopped.set()
+    run(script, monkeypatch)
 
-        consumer.callback = take
-        consumer._read_offset[A] = 50  # an offset that was committed, and is not believed
-        await asyncio.wait_for(consumer._drain_messages(fetcher), 30)
-        assert delivered == {A: list(range(10)), B: list(range(10))}
+
+def test_a_broker_that_stops_the_consumer_ends_the_worker_unless_it_ends_anyway(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def script(consumer: ScriptedConsumer) -> None:
+        async def stopped() -> None:
+            raise ConsumerStoppedError
+
+        for ending in (True, False):
+            monkeypatch.setattr(consumer.app, "_stopped", SimpleNamespace(is_set=lambda ending=ending: ending))
+            consumer.meanwhile = stopped
+            with contextlib.nullcontext() if ending else pytest.raises(ConsumerStoppedError):
+                await asyncio.wait_for(consumer._drain_messages(Service()), 30)
 
     run(script, monkeypatch)
 
@@ -248,9 +273,8 @@ def test_a_partition_whose_records_are_on_their_way_is_not_taken_for_read(monkey
         consumer.logs[A] += [10, 11]
         consumer.meanwhile = look
         told.clear()
-        async for _, message in consumer.getmany(0):
-            assert offsets(message) == [10, 11]
-            await look()
+        assert await consumer.handed() == {A: [10, 11]}
+        await look()
         assert told == [None] * 4
 
     run(script, monkeypatch)
