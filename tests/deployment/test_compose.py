@@ -89,6 +89,32 @@ def test_only_ingest_holds_the_pseudonym_key() -> None:
     assert SERVICES["ingest"]["environment"]["OFFHOOK_PSEUDONYM_KEY_FILE"] == "/run/secrets/pseudonym-key"
 
 
+def test_with_learning_those_who_score_hold_the_public_key_and_learn_alone_the_other(tmp_path: Path) -> None:
+    added = document(DEPLOY / "compose.learning.yaml")
+    services = added["services"]
+    assert set(services) == {"learn", "detect", AUDIT, "prometheus"}
+    assert services["learn"]["extends"] == {"file": FILE.name, "service": "detect"}
+    assert services["learn"]["command"] == ["worker", "--stages", "learn"]
+    for name, variable, secret in (
+        ("learn", "OFFHOOK_MODEL_KEY_FILE", "model-key"),
+        ("detect", "OFFHOOK_MODEL_PUBLIC_KEY_FILE", "model-key.pub"),
+        (AUDIT, "OFFHOOK_MODEL_PUBLIC_KEY_FILE", "model-key.pub"),
+    ):
+        assert services[name]["environment"][variable] == f"/run/secrets/{secret}"
+        assert services[name]["secrets"] == [secret]
+        settings_of(SERVICES.get(name, SERVICES["detect"])["environment"] | services[name]["environment"], tmp_path)
+    assert all(secret == {"file": f"./secrets/{name}"} for name, secret in added["secrets"].items())
+
+
+def test_compose_client_accepts_learning_too() -> None:
+    both = ("-f", FILE, "-f", DEPLOY / "compose.learning.yaml")
+    resolved = json.loads(run(*client(), *both, "config", "--format", "json", "--no-interpolate"))
+    learn = resolved["services"]["learn"]
+    assert learn["environment"].items() >= {"OFFHOOK_INSTANCE_ID": "learn-1", "OFFHOOK_MODEL_KEY_FILE": "/run/secrets/model-key"}.items()
+    assert learn["read_only"] is True
+    assert learn["cap_drop"] == ["ALL"]
+
+
 def test_secrets_are_files_that_git_does_not_take() -> None:
     for secret in COMPOSE["secrets"].values():
         assert secret["file"].startswith("./secrets/")

@@ -3,6 +3,7 @@
 import copy
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,13 @@ from pipeline.live.app import STAGES as NEEDED
 from pipeline.live.health import STALLED_S, Health, Listener
 
 FOLDER = DEPLOY / "kubernetes"
-STAGES = (*NEEDED, AUDIT)
+LEARNING = FOLDER / "learning"
+LEARN = "learn"
+STAGES = (*NEEDED, AUDIT, LEARN)
 KUSTOMIZATION = document(FOLDER / "kustomization.yaml")
-OBJECTS: list[dict[str, Any]] = [d for name in KUSTOMIZATION["resources"] for d in documents(FOLDER / name)]
+BASE: list[dict[str, Any]] = [d for name in KUSTOMIZATION["resources"] for d in documents(FOLDER / name)]
+OBJECTS = [*BASE, *documents(LEARNING / "learn.yaml")]
+KEYS = {"OFFHOOK_PSEUDONYM_KEY_FILE": "pseudonym-key", "OFFHOOK_MODEL_KEY_FILE": "model-key"}  # of one stage each
 SCHEMAS_OF = ("1.30", "1.37")  # the oldest and the newest version of Kubernetes that they are checked against
 
 
@@ -63,7 +68,8 @@ def test_a_field_that_does_not_exist_is_found() -> None:
 
 def test_kustomize_builds_them_and_the_result_is_valid_too(tmp_path: Path) -> None:
     kubectl = tool("kubectl", "its kustomize needs no cluster")
-    built = list(yaml.safe_load_all(run(kubectl, "kustomize", FOLDER)))
+    assert len(list(yaml.safe_load_all(run(kubectl, "kustomize", FOLDER)))) == len(BASE) + len(KUSTOMIZATION["configMapGenerator"])
+    built = list(yaml.safe_load_all(run(kubectl, "kustomize", with_learning(tmp_path))))
     assert len(built) == len(OBJECTS) + len(KUSTOMIZATION["configMapGenerator"])
     image = f"{KUSTOMIZATION['images'][0]['newName']}:{PROJECT['version']}"
     for manifest in built:
@@ -78,8 +84,41 @@ def test_kustomize_builds_them_and_the_result_is_valid_too(tmp_path: Path) -> No
     assert names(monitors) == ["ServiceMonitor/offhook"]
 
 
+def with_learning(folder: Path) -> Path:
+    """The manifests as an operator changes them to learn too."""
+    shutil.copytree(FOLDER, folder / "kubernetes")
+    file = folder / "kubernetes" / "kustomization.yaml"
+    file.write_text(re.sub(r"(?m)^# (?=components: )", "", file.read_text()))
+    assert document(file)["components"] == ["learning"]
+    return file.parent
+
+
+def test_with_learning_those_who_score_hold_the_public_key_and_learn_alone_the_other(tmp_path: Path) -> None:
+    kubectl = tool("kubectl", "its kustomize needs no cluster")
+    built = yaml.safe_load_all(run(kubectl, "kustomize", with_learning(tmp_path)))
+    pods = {o["metadata"]["name"]: o["spec"]["template"]["spec"] for o in built if o["kind"] == "StatefulSet"}
+    assert set(pods) == set(STAGES)
+    for secret, holders, variable in (
+        ("model-public-key", {"detect", AUDIT}, "OFFHOOK_MODEL_PUBLIC_KEY_FILE"),
+        ("model-key", {LEARN}, "OFFHOOK_MODEL_KEY_FILE"),
+    ):
+        for name, pod in pods.items():
+            (worker,) = pod["containers"]
+            files = [v["value"] for v in worker["env"] if v["name"] == variable]
+            held = [v["name"] for v in pod["volumes"] if v.get("secret", {}).get("secretName") == secret]
+            assert bool(files) == bool(held) == (name in holders), (name, secret)
+            for file in files:
+                assert [m["mountPath"] for m in worker["volumeMounts"] if m["name"] == held[0]] == [str(Path(file).parent)]
+
+
 def test_every_manifest_is_in_the_kustomization() -> None:
     assert {p.name for p in FOLDER.glob("*.yaml")} == {*KUSTOMIZATION["resources"], "kustomization.yaml"}
+    learning = document(LEARNING / "kustomization.yaml")
+    assert {p.name for p in LEARNING.glob("*.yaml")} == {
+        *learning["resources"],
+        *(patch["path"] for patch in learning["patches"]),
+        "kustomization.yaml",
+    }
     for generated in KUSTOMIZATION["configMapGenerator"]:
         assert all((FOLDER / f).exists() for f in generated.get("envs", []) + generated.get("files", []))
 
@@ -156,9 +195,9 @@ def test_stages_differ_in_nothing_but_name_size_and_key() -> None:
         template = pod["spec"]["template"]["spec"]
         worker = template["containers"][0]
         worker["resources"] = {}
-        worker["env"] = [v for v in worker["env"] if v["name"] != "OFFHOOK_PSEUDONYM_KEY_FILE"]
-        worker["volumeMounts"] = [m for m in worker["volumeMounts"] if m["name"] != "pseudonym-key"]
-        template["volumes"] = [v for v in template["volumes"] if v["name"] != "pseudonym-key"]
+        worker["env"] = [v for v in worker["env"] if v["name"] not in KEYS]
+        worker["volumeMounts"] = [m for m in worker["volumeMounts"] if m["name"] not in KEYS.values()]
+        template["volumes"] = [v for v in template["volumes"] if v["name"] not in KEYS.values()]
         return yaml.safe_dump(pod).replace(stage, "STAGE")
 
     assert len({plain(stage) for stage in STAGES}) == 1
@@ -196,14 +235,14 @@ def test_services_and_budgets_select_their_workers() -> None:
 
 def test_references_lead_somewhere() -> None:
     generated = {g["name"] for g in KUSTOMIZATION["configMapGenerator"]}
-    secrets = {"kafka-credentials", "pseudonym-key"}  # made by the operator
+    secrets = {"kafka-credentials", *KEYS.values()}  # made by the operator
     readme = (DEPLOY / "README.md").read_text()
     for pod in PODS.values():
         assert pod["serviceAccountName"] in of_kind("ServiceAccount")
         for volume in pod["volumes"]:
             assert volume.get("configMap", {}).get("name") in generated | {None}
             assert volume.get("secret", {}).get("secretName") in secrets | {None}
-    for secret in secrets:
+    for secret in (*secrets, "model-public-key"):
         assert f"create secret generic {secret}" in readme
 
 
@@ -229,7 +268,7 @@ def test_service_monitor_selects_the_services_and_names_the_component() -> None:
 
 def test_kubeconform_accepts_what_kustomize_builds(tmp_path: Path) -> None:
     kubectl, kubeconform = tool("kubectl", "its kustomize needs no cluster"), tool("kubeconform", "a Go command")
-    (tmp_path / "built.yaml").write_text(run(kubectl, "kustomize", FOLDER))
+    (tmp_path / "built.yaml").write_text(run(kubectl, "kustomize", with_learning(tmp_path)))
     # The schemas of kubernetes-validate refer to each other by addresses on a web site; kubeconform is given them as files.
     folder = Path(kubernetes_validate.__file__).parent / "kubernetes-json-schema" / f"v{SCHEMAS_OF[-1]}.0-local-strict"
     kinds = {o["kind"].lower() for o in OBJECTS} | {"configmap", "_definitions"}

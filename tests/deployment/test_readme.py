@@ -8,6 +8,7 @@ from deployed import DEPLOY, PROJECT, ROOT
 from pipeline.__main__ import main
 from pipeline.wire.pseudonym import Pseudonyms
 
+MADE = ("pseudonym-key", "grafana-password", "model-key", "model-key.pub")  # by the operator
 README = (DEPLOY / "README.md").read_text()
 
 
@@ -18,7 +19,7 @@ def test_files_that_are_named_exist() -> None:
         if word.startswith(("deploy/", "tests/", "kubernetes/", "prometheus/", "grafana/"))
     }
     assert len(named) > 8
-    made_by_the_operator = {"deploy/secrets", "deploy/secrets/pseudonym-key", "deploy/secrets/grafana-password"}
+    made_by_the_operator = {"deploy/secrets", *(f"deploy/secrets/{name}" for name in MADE)}
     for name in named - made_by_the_operator:
         assert (ROOT / name).exists() or (DEPLOY / name).exists(), name
 
