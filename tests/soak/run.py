@@ -31,10 +31,10 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from rich.console import Console
 from rich.table import Table
 
-from deploy.local_kafka import LocalKafka
+from deploy.local_kafka import LocalKafka, free_port
 from pipeline.simulate.run import simulate
 from pipeline.wire.log import LogRecord, merge_logs
-from tests.broker.harness import INPUT, Deployment, _Reader
+from tests.broker.harness import INPUT, Deployment, _Reader, ask
 from tests.broker.verifier import verify
 
 STAGES = ("ingest", "route", "detect")
@@ -46,6 +46,7 @@ ACCOUNTS_PER_RECORD = 0.1  # each account comes back a few times
 FIRST_HOURS = 6.0  # simulated, to see how many records an hour gives
 WARM_UP = 0.25  # of the run, left out of the slope
 SETTLE_S = 600.0
+CACHED_ACCOUNTS = 2_000  # few, so that what is decoded is as much after a minute as after a day, and memory grows with state alone
 MIB = 1 << 20
 
 
@@ -154,15 +155,26 @@ async def send(bootstrap: str, prefix: str, partitions: int, log: Path, rate: fl
     return count
 
 
+def state_mb(port: int) -> float:
+    """How much encoded state a worker says it keeps, in MB; 0 for a stage without state."""
+    _, text = ask(port, "/metrics")
+    return sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith("offhook_state_bytes{")) / MIB
+
+
 class Worker:
     """A place for one worker process, started again whenever it ends."""
 
     def __init__(self, live: Deployment, stage: str, number: int) -> None:
         self._live, self.stage, self.number = live, stage, number
-        self.process = live.start(stage)
+        self.port = free_port()
+        self.process = self._start()
         self.told = False  # was it told to end, or killed?
         self.thaw_at: float | None = None
         self.samples: list[tuple[float, float]] = []  # s, MB
+        self.state: list[tuple[float, float]] = []  # s, MB of encoded state; of workers that are left alone
+
+    def _start(self) -> "subprocess.Popen[bytes]":
+        return self._live.start(self.stage, http_port=self.port, cached_accounts=CACHED_ACCOUNTS)
 
     def __str__(self) -> str:
         return f"{self.stage} {self.number}"
@@ -174,7 +186,7 @@ class Worker:
             return None
         wrong = None if self.told and code in (0, -signal.SIGKILL) else f"{self} ended with {code}{'' if self.told else ' by itself'}"
         self._live.workers.remove(self.process)
-        self.process = self._live.start(self.stage)
+        self.process = self._start()
         self.told, self.thaw_at = False, None
         return wrong
 
@@ -239,6 +251,8 @@ class Soak:
             mb = rss_mb(worker.process.pid)
             if mb is not None:
                 worker.samples.append((at, mb))
+            if worker.number == 0:
+                worker.state.append((at, state_mb(worker.port)))
         lag = asyncio.run(self._lag())
         self.lags.append((at, lag))
         return lag
@@ -285,13 +299,15 @@ def report(soak: Soak, asked: argparse.Namespace, sent: int, oracle: str, copies
     memory = {}
     for worker in soak.workers:
         if worker.number == 0 and worker.samples:
-            found = slope([s for s in worker.samples if s[0] >= WARM_UP * end])
+            found, kept = (slope([s for s in samples if s[0] >= WARM_UP * end]) for samples in (worker.samples, worker.state))
             memory[worker.stage] = {
                 "first_mb": round(worker.samples[0][1], 1),
                 "last_mb": round(worker.samples[-1][1], 1),
                 "most_mb": round(max(mb for _, mb in worker.samples), 1),
                 "slope_mb_per_h": None if found is None else round(found.per_hour, 1),
                 "slope_plus_minus": None if found is None else round(found.plus_minus, 1),
+                "state_last_mb": round(worker.state[-1][1], 1),
+                "state_slope_mb_per_h": None if kept is None else round(kept.per_hour, 1),
             }
     return {
         "minutes": asked.minutes,
@@ -310,12 +326,20 @@ def report(soak: Soak, asked: argparse.Namespace, sent: int, oracle: str, copies
 
 def show(console: Console, found: dict[str, Any]) -> None:
     """Print the report."""
-    table = Table("stage", "RSS first", "last", "most (MB)", "slope MB/h", "most lag", "kill", "term", "stop")
+    table = Table("stage", "RSS first", "last", "most (MB)", "slope MB/h", "state (MB)", "slope MB/h", "most lag", "kill", "term", "stop")
     for stage in STAGES:
         m = found["memory"].get(stage, {})
         growth = f"{m.get('slope_mb_per_h')} ± {m.get('slope_plus_minus')}"
         faults = [str(found["faults"].get(f"{stage} {what}", 0)) for what in ("kill", "term", "stop")]
-        row = [m.get("first_mb"), m.get("last_mb"), m.get("most_mb"), growth, found["most_lag"][stage]]
+        row = [
+            m.get("first_mb"),
+            m.get("last_mb"),
+            m.get("most_mb"),
+            growth,
+            m.get("state_last_mb"),
+            m.get("state_slope_mb_per_h"),
+            found["most_lag"][stage],
+        ]
         table.add_row(stage, *map(str, row), *faults)
     console.print(table)
     console.print(f"{found['raw_records']} raw records in {found['minutes']} min; written again: {found['written_again']}")
