@@ -50,7 +50,7 @@ lint: setup ## Format, lint, types and schemas; part of check
 
 .PHONY: check
 check: lint ## Format, lint, types, schemas and the fast tests
-	@EXAMPLES_SHARE=0.3 $(BIN)/pytest -q -n 2 -m "not broker and not slow and not soak"
+	@EXAMPLES_SHARE=0.2 $(BIN)/pytest -q -n 2 -m "not broker and not slow and not soak"
 
 .PHONY: kafka
 kafka: setup ## Install the local Kafka that tests and `make live` use (needs Java 17)

@@ -25,6 +25,7 @@ from pipeline.core.policy import Policy
 from pipeline.live.changelog import CLOCK, Image
 from pipeline.wire.codec import OutcomeEncoder, OutRecord, decode_event, decode_sighting, encode_event
 from pipeline.wire.dead_letter import DeadLetters
+from tests.examples import examples
 from tests.live.simulated import CHANGELOG, SOURCE, Broker, Request, SteppedLoop, Worker, Written
 from tests.stories import cast, played
 
@@ -427,8 +428,8 @@ COMMON = settings(deadline=None, database=None, suppress_health_check=list(Healt
 
 @pytest.mark.usefixtures("loops")
 def test_every_record_is_folded_once_whatever_happens() -> None:
-    """The same runs every time."""
-    fast = settings(COMMON, max_examples=300, stateful_step_count=40, derandomize=True, phases=[Phase.generate])  # no shrinking: minutes
+    """The same runs every time; shrinking would take minutes."""
+    fast = settings(COMMON, max_examples=examples(300), stateful_step_count=40, derandomize=True, phases=[Phase.generate])
     run_state_machine_as_test(Machine, settings=fast)
 
 

@@ -129,6 +129,7 @@ def test_what_is_in_force_is_what_the_fit_made() -> None:
     assert all(w / BY_HAND[name] >= KEEP - 1e-9 for name, w in IN_FORCE.items())
 
 
+@pytest.mark.slow
 def test_the_command_from_a_log_to_a_policy_that_a_replay_takes(tmp_path: Path) -> None:
     made = simulate(4, 1000, 44, tmp_path, prior=0.08, history_days=1)
     log_, truth, bank = tmp_path / made.log, tmp_path / made.truth, tmp_path / made.policy

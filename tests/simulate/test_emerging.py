@@ -3,11 +3,14 @@
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from pipeline.simulate.emerging import STORY
 from pipeline.simulate.run import START
 from tests.simulate.conftest import Maker
 
 
+@pytest.mark.slow
 def test_it_begins_on_its_day_and_changes_nothing_else(make_world: Maker) -> None:
     plain = make_world(accounts=300, hours=72, prior=0.3, history_days=1)
     world = make_world(accounts=300, hours=72, prior=0.3, history_days=1, emerging_day=1.5)

@@ -47,6 +47,7 @@ def test_both_ends_see_the_call(small: Path, tmp_path: Path) -> None:
     assert {t["direction"] for t in texts} == {"inbound", "outbound"}
 
 
+@pytest.mark.slow
 @recording
 def test_the_whole_recording_becomes_a_log_without_any_attack(tmp_path: Path) -> None:
     assert FOLDER is not None

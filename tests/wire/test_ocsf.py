@@ -19,6 +19,7 @@ from pipeline.wire.cloudevents import headers
 from pipeline.wire.instant import rfc3339
 from pipeline.wire.ocsf import GRAVITIES, TECHNIQUES, VERDICTS, alert, attack, gravity
 from pipeline.wire.schemas import schemas
+from tests.examples import examples
 
 T0 = 1_795_342_499_000  # 2026-11-22T10:14:59Z
 
@@ -169,7 +170,7 @@ def changed(**fields: object) -> Finding:
     return msgspec.structs.replace(FINDING, **fields)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(finding=findings, mode=st.sampled_from(["live", "replay"]))
 def test_every_finding_becomes_a_valid_detection_finding(
     ocsf: Callable[[dict[str, Any]], list[str]], own: Draft202012Validator, finding: Finding, mode: str

@@ -98,6 +98,7 @@ def test_what_is_no_table_is_refused(tmp_path: Path) -> None:
         read_columns(TABLE, ("TX_NOTHING",))
 
 
+@pytest.mark.slow
 def test_the_command_prints_a_table_and_writes_the_figures(tmp_path: Path) -> None:
     out = tmp_path / "figures" / "model-benchmark.json"
     result = CliRunner().invoke(main, ["model-benchmark", str(TABLE), "--out", str(out)])

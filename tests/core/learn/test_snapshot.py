@@ -27,6 +27,7 @@ from pipeline.core.learn.snapshot import (
     write_snapshot,
 )
 from pipeline.core.learn.tree import Branch
+from tests.examples import examples
 
 KEY = SigningKey(bytes(range(32)))
 TRUSTED = KEY.verify_key
@@ -110,7 +111,7 @@ def refused(*reasons: str) -> "pytest.RaisesExc[SnapshotRefused]":
     return pytest.raises(SnapshotRefused, check=lambda e: e.reason in reasons)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(kind=st.sampled_from(KINDS), at=st.floats(0, 1, exclude_max=True), bits=st.integers(1, 255))
 def test_no_byte_can_be_changed(kind: str, at: float, bits: int) -> None:
     data = bytearray(written(kind))
