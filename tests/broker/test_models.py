@@ -119,6 +119,9 @@ def test_verdicts_teach_a_model_that_is_promoted_scores_and_is_taken_back(
     assert all(m["threshold"] == 0.4 and [c["model_id"] for c in m["challengers"]] == [WEIGHED] for m in by_model[newest])
     assert all("challengers" not in m for m in by_model[WEIGHED])
     assert all(m["control"] for m in made if m["level"] == "alert")
+    audited = json.loads(offhook(live, "audit", "--accounts", "100%", "--json", "--quiet"))
+    assert (audited["mismatches"], audited["skipped"]) == ([], {}), "the audit folds with the models that the log activates"
+    assert audited["checked"]["decisions"] > 10
 
 
 def test_what_was_tampered_with_never_scores_and_never_ends_detect(
