@@ -130,6 +130,34 @@ def rollback(to: str | None, why: str, by: str) -> None:
         _activate(settings, shelved, back.champion, back.challengers, back.alert, back.watch, reason, by)
 
 
+@models.command("prune")
+@click.option(
+    "--keep", default=50, show_default=True, type=click.IntRange(min=1), help="How many of the newest snapshots stay in any case."
+)
+@click.option("--yes", is_flag=True, help="Delete; without it they are only named.")
+def prune(keep: int, yes: bool) -> None:
+    """Delete old snapshots that were never in force from the topic `models`, where learn adds one now and then and nobody takes one away.
+
+    What was ever in force or in a shadow stays: a replay of `events` needs it. Do not promote one of the old ones meanwhile.
+    """
+    from pipeline.live.limits import SendFailed
+    from pipeline.live.model_log import delete, prunable
+
+    settings = load_settings()
+    shelved = _shelved(settings)
+    gone = prunable(shelved, keep)
+    for model_id in gone:
+        click.echo(model_id)
+    size = sum(len(shelved.snapshots[model_id]) for model_id in gone)
+    if gone and yes:
+        try:
+            delete(settings, gone)
+        except (OSError, SendFailed) as e:
+            fail(e)
+    done = "deleted" if yes else "would be deleted (--yes)"
+    click.echo(f"{len(gone)} of {len(shelved.snapshots)} snapshots, {size:,} bytes, {done}")
+
+
 @models.command("compare")
 @click.argument("ids", metavar="ID|FILE...", nargs=-1)
 @click.option("--log", "logs", multiple=True, type=FILE, help="A dump of the topic `examples`; without one, the topic itself. Repeatable.")

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from pipeline.core.champion import named_by
 from pipeline.core.events import Activation
 from pipeline.live.changelog import ChangelogReader
 from pipeline.live.models import TOPIC
@@ -59,6 +60,17 @@ async def _read(connection: dict[str, Any], topic: str) -> Shelved:
 def publish(settings: Settings, model_id: str, data: bytes) -> None:
     """Write a checked snapshot. Raises OSError without brokers, SendFailed when they do not take it."""
     _send(settings, [(TOPIC, Outgoing(model_id.encode(), data))])
+
+
+def prunable(shelved: Shelved, keep: int) -> list[str]:
+    """The snapshots that no activation names, without the ``keep`` that were written last: learn goes on from one of those."""
+    named = {model_id for activation in shelved.activations for model_id in named_by(activation)}
+    return [model_id for model_id in list(shelved.snapshots)[: -keep or None] if model_id not in named]
+
+
+def delete(settings: Settings, model_ids: list[str]) -> None:
+    """Write a tombstone for each snapshot. Raises as ``publish`` does."""
+    _send(settings, [(TOPIC, Outgoing(model_id.encode(), None)) for model_id in model_ids])
 
 
 def activate(settings: Settings, activation: Activation) -> int:

@@ -119,6 +119,13 @@ def test_verdicts_teach_a_model_that_is_promoted_scores_and_is_taken_back(
     assert all(m["threshold"] == 0.4 and [c["model_id"] for c in m["challengers"]] == [WEIGHED] for m in by_model[newest])
     assert all("challengers" not in m for m in by_model[WEIGHED])
     assert all(m["control"] for m in made if m["level"] == "alert")
+    kept, written = {newest}, [name for name, _ in snapshots(live)]
+    command = ("models", "prune", "--keep", "1")
+    assert f"{len(written) - len(kept | {written[-1]})} of {len(written)} snapshots" in offhook(live, *command)
+    assert newest in offhook(live, "models", "list")
+    assert "deleted" in offhook(live, *command, "--yes")
+    left = offhook(live, "models", "list")
+    assert [name for name in written if name in left] == [name for name in written if name in kept | {written[-1]}]
     audited = json.loads(offhook(live, "audit", "--accounts", "100%", "--json", "--quiet"))
     assert (audited["mismatches"], audited["skipped"]) == ([], {}), "the audit folds with the models that the log activates"
     assert audited["checked"]["decisions"] > 10
