@@ -138,14 +138,15 @@ def rollback(to: str | None, why: str, by: str) -> None:
 def prune(keep: int, yes: bool) -> None:
     """Delete old snapshots that were never in force from the topic `models`, where learn adds one now and then and nobody takes one away.
 
-    What was ever in force or in a shadow stays: a replay of `events` needs it. Do not promote one of the old ones meanwhile.
+    What was ever in force or in a shadow stays, since a replay of `events` needs it, and so does what learn goes on from. Do not promote
+    one of the old ones meanwhile.
     """
     from pipeline.live.limits import SendFailed
     from pipeline.live.model_log import delete, prunable
 
     settings = load_settings()
-    shelved = _shelved(settings)
-    gone = prunable(shelved, keep)
+    key, shelved = _key(settings), _shelved(settings)
+    gone = prunable(shelved, keep, key)
     for model_id in gone:
         click.echo(model_id)
     size = sum(len(shelved.snapshots[model_id]) for model_id in gone)

@@ -49,6 +49,9 @@ from pipeline.wire.pseudonym import Pseudonyms
 log = logging.getLogger(__name__)
 STAGES = ("ingest", "route", "detect", "campaign")  # those that a deployment needs; the audit may stand beside them
 METADATA_MS = 10_000  # a request of a few hundred bytes; Faust's five minutes left a group without partitions for as long
+# aiokafka leaves the group when nobody has fetched for so long, and comes back at the next fetch: a spare worker without partitions never
+# does. Whether a worker makes progress is for /healthz to say.
+POLL_INTERVAL_S = 1e6
 REQUEST_TIMEOUT_S = 40.0  # the brokers' answer to anything; a session may not be longer
 COLLECT_EVERY = 200_000  # new objects that may be in a cycle, instead of 700: a few fetched batches have so many
 
@@ -82,6 +85,7 @@ def make_app(settings: Settings, stage: str) -> faust.App:
         broker_heartbeat_interval=max(1.0, session / 5),
         broker_request_timeout=max(REQUEST_TIMEOUT_S, session + 5),
         broker_rebalance_timeout=max(60.0, session),
+        broker_max_poll_interval=POLL_INTERVAL_S,
         broker_commit_interval=1.0,
         broker_max_poll_records=settings.batch_records,
         consumer_max_fetch_size=settings.fetch_bytes,

@@ -15,7 +15,7 @@ from nacl.signing import SigningKey
 from pipeline.core.errors import InvalidEvent
 from pipeline.core.learn.drift import Drift, DriftWatch
 from pipeline.core.learn.prediction import logit, sigmoid
-from pipeline.core.learn.shelf import checked
+from pipeline.core.learn.shelf import checked, goes_on
 from pipeline.core.learn.snapshot import Snapshot, SnapshotRefused, read_snapshot
 from pipeline.core.learn.student import Student
 from pipeline.core.learn.vocabulary import episode_schema
@@ -94,9 +94,7 @@ class LearnStage:
                 self._refused(name, e)
                 return
             content, best = snapshot.content, newest[0].content if newest else None
-            if content.to_learn and content.features == episode_schema().id and (
-                best is None or (content.through, content.examples, content.at) > (best.through, best.examples, best.at)
-            ):  # fmt: skip
+            if goes_on(content) and (best is None or content.reached > best.reached):
                 newest[:] = [snapshot]
 
         async with self._open(self._prefix + TOPIC, 0) as reader:

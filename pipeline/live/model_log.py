@@ -9,9 +9,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
+from nacl.signing import VerifyKey
 
 from pipeline.core.champion import named_by
 from pipeline.core.events import Activation
+from pipeline.core.learn.shelf import checked, goes_on
+from pipeline.core.learn.snapshot import SnapshotRefused
 from pipeline.live.changelog import ChangelogReader
 from pipeline.live.models import TOPIC
 from pipeline.live.outbox import Outbox, Outgoing
@@ -62,10 +65,19 @@ def publish(settings: Settings, model_id: str, data: bytes) -> None:
     _send(settings, [(TOPIC, Outgoing(model_id.encode(), data))])
 
 
-def prunable(shelved: Shelved, keep: int) -> list[str]:
-    """The snapshots that no activation names, without the ``keep`` that were written last: learn goes on from one of those."""
+def prunable(shelved: Shelved, keep: int, key: VerifyKey) -> list[str]:
+    """The snapshots that no activation names, without the ``keep`` that were written last, and without the one that learn goes on from."""
     named = {model_id for activation in shelved.activations for model_id in named_by(activation)}
-    return [model_id for model_id in list(shelved.snapshots)[: -keep or None] if model_id not in named]
+    reached: dict[str, tuple[int, int, int]] = {}
+    for model_id, data in shelved.snapshots.items():
+        try:
+            content = checked(model_id, data, key).content
+        except SnapshotRefused:
+            continue
+        if goes_on(content):
+            reached[model_id] = content.reached
+    needed = named | ({max(reached, key=reached.__getitem__)} if reached else set())
+    return [model_id for model_id in list(shelved.snapshots)[: -keep or None] if model_id not in needed]
 
 
 def delete(settings: Settings, model_ids: list[str]) -> None:

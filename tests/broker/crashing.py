@@ -17,10 +17,10 @@ from aiokafka.conn import AIOKafkaConnection
 from pipeline.__main__ import main
 from pipeline.core.partition import Partition
 from pipeline.core.route import Router
+from pipeline.live.consumer import BatchConsumer
 from pipeline.live.effects import Effects
 from pipeline.live.folding import FoldingStage
 from pipeline.live.state import OwnedState
-from pipeline.live.transport import BatchConsumer
 
 Wrap = Callable[["Fuse"], None]
 SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}

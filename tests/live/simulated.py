@@ -17,10 +17,11 @@ from mode import Service
 
 from pipeline.core.policy import Policy
 from pipeline.live import outbox
+from pipeline.live.consumer import BatchConsumer
 from pipeline.live.detect import DetectStage
 from pipeline.live.health import Health
 from pipeline.live.runner import Runner
-from pipeline.live.transport import BatchConsumer, BatchTransport
+from pipeline.live.transport import BatchTransport
 from pipeline.wire.dead_letter import DeadLetters
 
 SOURCE, CHANGELOG = "events", "detect-state"

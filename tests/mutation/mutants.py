@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 MACHINE: Final = "tests/live/test_machine.py"
 CLAIM: Final = "tests/live/test_machine_claim.py"
-TRANSPORT: Final = "tests/live/test_transport.py"
+CONSUMER: Final = "tests/live/test_consumer.py"
 ALIGN: Final = "tests/live/test_align.py"
 LAWS: Final = "tests/core/test_laws.py"
 BEATS: Final = "tests/core/test_beats.py"
@@ -179,15 +179,15 @@ MUTANTS: Final = (
     Mutant(
         "sought-is-forgotten",
         "a fetch that a seek overtook is handed out: the records between are skipped",
-        "pipeline/live/transport.py",
+        "pipeline/live/consumer.py",
         "            self._sought[tp] = offset\n",
         "",
-        (TRANSPORT,),
+        (CONSUMER,),
     ),
     Mutant(
         "given-back-without-a-seek",
         "a batch that must be read again from elsewhere is settled, and reading goes on behind it",
-        "pipeline/live/transport.py",
+        "pipeline/live/consumer.py",
         "            self._waiting.pop(tp, None)\n            await self.seek_wait({tp: offset})\n            if self._holds(message):\n",
         "            self._waiting.pop(tp, None)\n            if self._holds(message):\n",
         (MACHINE,),
@@ -195,7 +195,7 @@ MUTANTS: Final = (
     Mutant(
         "commit-beyond",
         "one offset more is committed than was settled",
-        "pipeline/live/transport.py",
+        "pipeline/live/consumer.py",
         "            self._position[message.tp] = message.offset + 1\n",
         "            self._position[message.tp] = message.offset + 2\n",
         (MACHINE,),

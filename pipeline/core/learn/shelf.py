@@ -9,7 +9,8 @@ from collections.abc import Callable
 from nacl.signing import VerifyKey
 
 from pipeline.core.learn.scoring import LearnedModel
-from pipeline.core.learn.snapshot import Snapshot, SnapshotRefused, read_snapshot
+from pipeline.core.learn.snapshot import Content, Snapshot, SnapshotRefused, read_snapshot
+from pipeline.core.learn.vocabulary import episode_schema
 from pipeline.core.policy import Policy
 
 
@@ -19,6 +20,11 @@ def checked(model_id: str, data: bytes, key: VerifyKey) -> Snapshot:
     if snapshot.id != model_id:
         raise SnapshotRefused("tampered", f"it is {snapshot.id}, and stands under another id")
     return snapshot
+
+
+def goes_on(content: Content) -> bool:
+    """May a learner of this version go on from it?"""
+    return content.to_learn and content.features == episode_schema().id
 
 
 class SnapshotShelf:

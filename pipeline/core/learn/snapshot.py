@@ -67,6 +67,11 @@ class Content(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     weights: dict[str, float] = {}
     model: ModelState
 
+    @property
+    def reached(self) -> tuple[int, int, int]:
+        """How far it has learned: of those that may be learned on from, a learner takes the greatest."""
+        return self.through, self.examples, self.at
+
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """A checked snapshot: its content and its id, ``m_`` and ten characters of the content's hash."""

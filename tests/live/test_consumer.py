@@ -12,9 +12,10 @@ from aiokafka.errors import ConsumerStoppedError, IllegalStateError
 from faust.types.tuples import TP, ConsumerMessage
 from mode import Service
 
-from pipeline.live import transport
+from pipeline.live import consumer as consumer_module
 from pipeline.live.batch import Batch, OpenAdmission
-from pipeline.live.transport import BatchConsumer, BatchTransport
+from pipeline.live.consumer import BatchConsumer
+from pipeline.live.transport import BatchTransport
 from tests.live.test_align import Fetched
 
 A, B = TP("events", 0), TP("events", 1)
@@ -47,6 +48,7 @@ class ScriptedConsumer(BatchConsumer):
         super().__init__(*args, **kwargs)
         self.logs = {A: list(range(10)), B: list(range(10))}
         self.at = {A: 0, B: 0}
+        self.commits: dict[TP, int] = {}
         self.meanwhile: Callable[[], Any] | None = None
         self.asked: list[tuple[set[TP], float]] = []  # fetches: of which partitions, and for how long
         self.brought: dict[TP, list[Any]] = {}  # by each of them
@@ -66,8 +68,13 @@ class ScriptedConsumer(BatchConsumer):
         self.at.update(partitions)
 
     async def perform_seek(self) -> None:
+        """As aiokafka: a partition without a committed offset stays where it is."""
         assert not self.gone, "No partitions are currently assigned"
-        self.at.update(dict.fromkeys(self.at, 0))
+        self._committed_offset.update(self.commits)
+        self.at.update(self.commits)
+
+    async def seek_to_beginning(self, *partitions: Any) -> None:
+        self.at.update({TP(tp.topic, tp.partition): 0 for tp in partitions})
 
     async def _wait_next_records(self, timeout: float) -> tuple[Mapping[TP, Sequence[Any]], set[TP]]:
         await asyncio.sleep(0)
@@ -161,6 +168,72 @@ def test_a_fetch_that_ends_in_a_rebalance_is_dropped_and_sought_back(monkeypatch
     run(script, monkeypatch)
 
 
+def test_a_partition_that_was_never_committed_is_read_from_its_beginning_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its first records come with a fetch that a rebalance overtook: dropped and not sought back, they would be lost."""
+
+    async def script(consumer: ScriptedConsumer) -> None:
+        consumer.commits = {B: 4}
+        consumer.at = {A: 0, B: 8}
+        consumer.meanwhile = lambda: stop_flow(consumer)
+        assert await consumer.handed() == {}
+        consumer.flow_active = True
+        assert await consumer.handed() == {A: list(range(10)), B: [4, 5, 6, 7, 8, 9]}
+
+    run(script, monkeypatch)
+
+
+def test_nothing_flows_from_an_assignment_to_the_seek_behind_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the worker had no partitions before, whose flow Faust does not stop."""
+
+    async def script(consumer: ScriptedConsumer) -> None:
+        flowed: list[bool] = []
+
+        async def assigned(tps: set[TP], generation: int) -> None:
+            flowed.append(consumer.flow_active)
+
+        consumer._on_partitions_assigned = assigned
+        await consumer.on_partitions_assigned({A, B}, 7)
+        assert flowed == [False]
+
+    run(script, monkeypatch)
+
+
+def test_what_is_settled_is_committed_at_a_rebalance_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def script(consumer: ScriptedConsumer) -> None:
+        await consumer.handed()
+        for message in list(consumer.delivered):
+            consumer.settle(message)
+        assert consumer._filter_committable_offsets(consumer._filter_tps_with_pending_acks()) == {A: 10, B: 10}
+
+        async def revoked(tps: set[TP]) -> None:
+            assert consumer._filter_committable_offsets(consumer._filter_tps_with_pending_acks()) == {A: 10, B: 10}
+            assert consumer._filter_tps_with_pending_acks({B}) == [B]
+
+        consumer._on_partitions_revoked = revoked
+        await consumer.on_partitions_revoked({A, B})
+        await consumer.on_partitions_assigned({A}, 8)
+        assert consumer._filter_tps_with_pending_acks() == [], "of a generation that has ended nothing is committed"
+
+    run(script, monkeypatch)
+
+
+def test_a_fetch_that_is_cancelled_and_nobody_asked_ends_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def script(consumer: ScriptedConsumer) -> None:
+        async def cancelled() -> None:
+            raise asyncio.CancelledError
+
+        consumer.meanwhile = cancelled
+        with pytest.raises(RuntimeError, match="cancelled by itself"):
+            await consumer._drain_messages(Service())
+        asked = asyncio.create_task(consumer._drain_messages(Service()))
+        await asyncio.sleep(0)
+        asked.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asked
+
+    run(script, monkeypatch)
+
+
 def test_a_fetch_that_ends_when_the_partitions_have_gone_ends_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     """A group of more workers than partitions leaves one with none, at any moment; it must wait for the next rebalance, not fail."""
 
@@ -231,14 +304,14 @@ def test_while_records_keep_coming_the_broker_gathers_an_answer_and_else_tells_t
         for consumer.brought in ({A: [Fetched(0, 0)]}, {A: [Fetched(1, 0)]}, {}, {}):
             await consumer._getmany({A, B}, 1.0)
         assert consumer.expected == [False, True, True, False]
-        assert consumer.asked == [({A, B}, patience) for patience in (1.0, transport.PACE_S, transport.PACE_S, 1.0)]
+        assert consumer.asked == [({A, B}, patience) for patience in (1.0, consumer_module.PACE_S, consumer_module.PACE_S, 1.0)]
 
     run(script, monkeypatch)
 
 
 def test_partitions_that_are_soon_settled_are_fetched_from_together(monkeypatch: pytest.MonkeyPatch) -> None:
     """A fetch that leaves one out brings a batch of its own, and whoever is left out waits for the next."""
-    monkeypatch.setattr(transport, "PACE_S", 0.2)
+    monkeypatch.setattr(consumer_module, "PACE_S", 0.2)
 
     def in_hand(consumer: ScriptedConsumer) -> ConsumerMessage:
         message = consumer._message(Batch(A, consumer.app.consumer_generation_id, [Fetched(0, 0)]))
