@@ -200,6 +200,22 @@ MUTANTS: Final = (
         "            self._position[message.tp] = message.offset + 2\n",
         (MACHINE,),
     ),
+    Mutant(
+        "never-committed-never-sought",
+        "what a rebalance overtook of a partition without a committed offset is dropped: its first records are lost",
+        "pipeline/live/consumer.py",
+        "            if anew:\n                await self.seek_to_beginning(*anew)\n",
+        "",
+        (CONSUMER,),
+    ),
+    Mutant(
+        "flow-before-the-seek",
+        "a worker that had no partitions hands out what comes before its partitions are sought: it comes twice",
+        "pipeline/live/consumer.py",
+        "        self.stop_flow()\n        self._forget()\n",
+        "        self._forget()\n",
+        (CONSUMER,),
+    ),
     # --- order and time
     Mutant(
         "no-alignment",
