@@ -141,15 +141,16 @@ def _learning_lines(learned: Learning | None) -> list[str]:
         f"learning      from day {learned.from_day} on, thresholds at {learned.allowed:g} false alarms chosen on the days before: "
         f"off {d.caught_off}, on {d.caught_on} of {d.takeovers} takeovers; false alarms off {d.false_off}, on {d.false_on} of "
         f"{d.benign:,}; average precision off {learned.average_precision_off:.3f}, on {learned.average_precision_on:.3f}",
-        *([] if learned.gain.low is None else [_gain_line(learned.gain)]),
+        *([] if learned.gain.low is None else [f"              on minus off, over logs: {_gain(learned.gain)}"]),
         *(
             f"              {s.story}: off {s.caught_off}, on {s.caught_on} of {s.takeovers}"
+            + ("" if s.gain.low is None else f"; {_gain(s.gain)}")
             for s in learned.stories
             if s.caught_off != s.caught_on
         ),
     ]
 
 
-def _gain_line(gain: Interval) -> str:
+def _gain(gain: Interval) -> str:
     low, high = gain.low or 0.0, gain.high or 0.0
-    return f"              on minus off, over logs: {100 * gain.mean:+.1f} points of the takeovers ({100 * low:+.1f} to {100 * high:+.1f})"
+    return f"{100 * gain.mean:+.1f} points of the takeovers ({100 * low:+.1f} to {100 * high:+.1f})"

@@ -43,12 +43,13 @@ class Day(msgspec.Struct, frozen=True):
 
 
 class StoryLearned(msgspec.Struct, frozen=True):
-    """Takeovers of one story, and how many alarmed with learning off and on."""
+    """Takeovers of one story, how many alarmed with learning off and on, and the difference as a share of them, over the logs."""
 
     story: str
     takeovers: int
     caught_off: int
     caught_on: int
+    gain: Interval
 
 
 class Learning(msgspec.Struct, frozen=True):

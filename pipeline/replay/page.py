@@ -126,7 +126,10 @@ def _learning(learned: Learning | None) -> list[str]:
         "<h2>Learning on and off</h2>",
         f"<p>{escape(text)} Average precision from day {learned.from_day} on: off {learned.average_precision_off:.3f}, "
         f"on {learned.average_precision_on:.3f}, after {learned.examples:,} examples.</p>",
-        _seeds({"takeovers caught with learning on, minus off": learned.gain}),
+        _seeds(
+            {"takeovers caught with learning on, minus off": learned.gain}
+            | {f"of {s.story}": s.gain for s in learned.stories if s.caught_on != s.caught_off}
+        ),
         figure(learning_plot(learned.days), "Share of each day's takeovers that alarmed: learning on (line) and off (dashed)."),
         table(
             ("", "takeovers", "caught, off", "caught, on", "benign", "false, off", "false, on"),

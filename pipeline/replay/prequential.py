@@ -22,6 +22,7 @@ from pipeline.core.learn.prediction import Scorer, logit
 from pipeline.core.learn.schema import Field, Schema, Spread
 from pipeline.core.learn.vocabulary import episode_schema
 from pipeline.core.model import INTERCEPT
+from pipeline.replay.card import Interval
 from pipeline.replay.lessons import Day, Learning, Lesson, Said, StoryLearned
 from pipeline.replay.scorecard import interval
 
@@ -164,7 +165,7 @@ def learning(logs: Sequence[Sequence[Lesson]], alert: float, seed: int = 1) -> L
         stories=tuple(_stories(late)),
         average_precision_off=average_precision([j.off for j in late], frauds),
         average_precision_on=average_precision([j.on for j in late], frauds),
-        gain=interval([_gain([j for j in late if j.log == number]) for number in sorted({j.log for j in late})]),
+        gain=_gains(late),
     )
 
 
@@ -182,7 +183,11 @@ def _stories(judged: Sequence[Judged]) -> Iterator[StoryLearned]:
             groups.setdefault(j.lesson.story, []).append(j)
     for story in sorted(groups, key=lambda s: (len(s), s)):
         group = groups[story]
-        yield StoryLearned(story, len(group), sum(j.alarmed_off for j in group), sum(j.alarmed_on for j in group))
+        yield StoryLearned(story, len(group), sum(j.alarmed_off for j in group), sum(j.alarmed_on for j in group), _gains(group))
+
+
+def _gains(judged: Sequence[Judged]) -> Interval:
+    return interval([_gain([j for j in judged if j.log == number]) for number in sorted({j.log for j in judged})])
 
 
 def _gain(judged: Sequence[Judged]) -> float:
