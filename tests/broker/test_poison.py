@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import socket
 import statistics
 import time
 from collections.abc import Callable
@@ -14,6 +13,7 @@ import msgspec
 import pytest
 from faust.types.tuples import TP
 
+from deploy.local_kafka import free_port
 from pipeline.core.events import Beat
 from pipeline.live.app import make_stage
 from pipeline.live.batch import Batch
@@ -36,12 +36,6 @@ def until(condition: Callable[[], bool], what: str) -> None:
     while not condition():
         assert time.monotonic() < deadline, f"{what}: not within {WITHIN_S:.0f} s"
         time.sleep(0.3)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
-        return port
 
 
 def last_beat(live: Deployment) -> Beat | None:

@@ -11,10 +11,10 @@ from pipeline.live.model_log import Shelved, prunable
 KEY = SigningKey(b"\x11" * 32)
 
 
-def snapshot(through: int, made: str = "", key: SigningKey = KEY) -> tuple[str, bytes]:
+def snapshot(through: int, key: SigningKey = KEY) -> tuple[str, bytes]:
     student = Student(Policy())
     student.through = through
-    data = student.write(key, made)
+    data = student.write(key)
     return read_snapshot(data, key.verify_key).id, data
 
 
