@@ -21,7 +21,7 @@ from pipeline.live.batch import Batch, Record
 from pipeline.live.fetching import BatchThread
 
 log = logging.getLogger(__name__)
-PACE_S = 0.026  # shortest time between two fetches, so that batches grow instead of loops
+PACE_S = 0.018  # shortest time between two fetches, so that batches grow instead of loops
 FETCH_S = 1.0  # how long a fetch may wait for the first record
 POLL_S = 0.05  # how long to wait for a settled batch before looking again
 CLOCK_MARGIN_MS = 1000  # a worker's clock may run ahead of the broker's by this much
@@ -90,8 +90,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         self._last_fetch = time.monotonic()
         if not free:  # an empty set would mean "all partitions" to the fetcher
             return {}
-        self._thread.expect(more=self._flowing)
-        patience = 0 if busy else PACE_S if self._flowing else timeout
+        patience = PACE_S if busy or self._flowing else timeout
         fetched: Mapping[TP, Sequence[Record]] = await super()._getmany(free, patience)
         self._flowing = bool(fetched) or bool(busy)
         return fetched

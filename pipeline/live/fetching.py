@@ -1,38 +1,59 @@
-"""What is a fetch answered with? While records keep coming, with all that came within a moment; else with the first one, at once.
+"""When is a broker asked for records? When they are to be handed out, so that its answer holds all that has come until then.
 
-Faust's consumer thread, with what aiokafka's fetcher asks the broker for in our hand. aiokafka fetches ahead: an answer that held only
-the one record that came first after the last answer would make all that follow wait for the next one.
+Faust's consumer thread, with aiokafka's fetching ahead in our hand. Left to itself it asks again as soon as an answer was taken: the
+answer then holds the one record that came first after the last one, and all that follow wait for the answer after it. So a partition
+whose end was reached is not asked for until the next fetch begins; one with a backlog is, while what came before is being handled.
 """
 
+import asyncio
+from collections.abc import Iterable
 from typing import Any
 
 from faust.transport.drivers import aiokafka as driver
 from faust.types.tuples import TP
 
 FETCH_MAX_WAIT_MS = 50  # Faust fixes 1500: a partition left out of one long poll would wait for its end
-HOLD_MS = 20  # while records keep coming the broker gathers an answer for so long, or until it has HOLD_BYTES
-HOLD_BYTES = 1 << 16
+OTHERS_S = 0.005  # how long the answers of the other brokers are waited for once one has brought something
 
 
 class BatchThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # Faust carries no types that mypy could follow
-    """Faust's consumer thread with a short long poll."""
+    """Faust's consumer thread that asks for what is new when it is wanted, and ahead for what is old."""
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = FETCH_MAX_WAIT_MS  # read by the fetcher when the consumer starts
         return consumer
 
-    def expect(self, more: bool) -> None:
-        """Say what the next fetch is to be answered with: all that has come after a moment, or the first record as soon as it is there."""
-        fetcher = self._ensure_consumer()._fetcher  # reads both anew for each request
-        fetcher._fetch_max_wait_ms = HOLD_MS if more else FETCH_MAX_WAIT_MS
-        fetcher._fetch_min_bytes = HOLD_BYTES if more else 1
+    async def _fetch_records(self, consumer: Any, active_partitions: Iterable[TP], timeout: float, max_records: int | None = None) -> Any:
+        """Ask for the partitions and give what the brokers answer; runs in the thread."""
+        fetched = await self._asked(consumer, active_partitions, timeout, max_records)
+        asked = consumer._fetcher._pending_tasks
+        if fetched and any(not task.done() for task in asked):
+            await asyncio.wait(asked, timeout=OTHERS_S)
+            for tp, records in (await self._asked(consumer, active_partitions, 0, max_records)).items():
+                fetched.setdefault(tp, []).extend(records)
+        return fetched
+
+    async def _asked(self, consumer: Any, partitions: Iterable[TP], timeout: float, max_records: int | None) -> Any:
+        """As Faust does, and nothing more is asked for behind the last record of a partition. What has just been taken counts as such."""
+        for state in self._states(consumer, partitions):
+            state.resume()
+        fetched = await super()._fetch_records(consumer, partitions, timeout, max_records)
+        if fetched:
+            for state in self._states(consumer, consumer.assignment()):
+                if state._position is not None and state.highwater is not None and state._position >= state.highwater:
+                    state.pause()
+        return fetched
+
+    def _states(self, consumer: Any, partitions: Iterable[TP]) -> list[Any]:
+        """What aiokafka knows of those of the partitions that are assigned."""
+        subscription = consumer._subscription.subscription
+        assignment = None if subscription is None else subscription.assignment
+        if assignment is None:
+            return []
+        return [assignment.state_value(tp) for tp in map(driver.ensure_aiokafka_TP, partitions) if tp in assignment.tps]
 
     def read_state(self, tp: TP) -> tuple[int | None, int | None, int | None]:
         """Position, end offset and wall time (ms) of the last fetch response; None where not known yet."""
-        subscription = self._ensure_consumer()._subscription.subscription
-        assignment = None if subscription is None else subscription.assignment
-        if assignment is None or tp not in assignment.tps:
-            return None, None, None
-        state = assignment.state_value(driver.ensure_aiokafka_TP(tp))
-        return state._position, state.highwater, state.timestamp
+        states = self._states(self._ensure_consumer(), (tp,))
+        return (states[0]._position, states[0].highwater, states[0].timestamp) if states else (None, None, None)

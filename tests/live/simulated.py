@@ -236,9 +236,6 @@ class Thread(Service):
     def read_state(self, tp: TP) -> tuple[int | None, int | None, int | None]:
         return self.position.get(tp), self.highwater(tp), None
 
-    def expect(self, more: bool) -> None:
-        """How long a broker gathers an answer is of no matter here: each fetch is answered when the machine chooses."""
-
     def highwater(self, tp: TP) -> int:
         return self._broker.log(*tp).end
 

@@ -33,9 +33,6 @@ class ScriptedThread(Service):
         self._consumer.asked.append((active_partitions, timeout))
         return self._consumer.brought
 
-    def expect(self, more: bool) -> None:
-        self._consumer.expected.append(more)
-
     def read_state(self, tp: TP) -> tuple[int | None, int | None, int | None]:
         self.asked += 1
         return self._consumer.at[tp], len(self._consumer.logs[tp]), self.asked * 10_000
@@ -52,7 +49,6 @@ class ScriptedConsumer(BatchConsumer):
         self.meanwhile: Callable[[], Any] | None = None
         self.asked: list[tuple[set[TP], float]] = []  # fetches: of which partitions, and for how long
         self.brought: dict[TP, list[Any]] = {}  # by each of them
-        self.expected: list[bool] = []  # whether more was expected of each
         self.gone = False  # somebody else has the partitions
         self.delivered: list[ConsumerMessage] = []
 
@@ -297,13 +293,10 @@ def test_what_is_held_of_a_suspended_feed_keeps_nobody_busy(monkeypatch: pytest.
     run(script, monkeypatch)
 
 
-def test_while_records_keep_coming_the_broker_gathers_an_answer_and_else_tells_the_first_one_at_once(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_while_records_keep_coming_a_fetch_waits_no_longer_than_to_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
     async def script(consumer: ScriptedConsumer) -> None:
         for consumer.brought in ({A: [Fetched(0, 0)]}, {A: [Fetched(1, 0)]}, {}, {}):
             await consumer._getmany({A, B}, 1.0)
-        assert consumer.expected == [False, True, True, False]
         assert consumer.asked == [({A, B}, patience) for patience in (1.0, consumer_module.PACE_S, consumer_module.PACE_S, 1.0)]
 
     run(script, monkeypatch)
@@ -325,7 +318,7 @@ def test_partitions_that_are_soon_settled_are_fetched_from_together(monkeypatch:
         in_hand(consumer)
         await consumer._getmany({A, B}, 1.0)  # that one takes longer: nobody waits for it
         assert [who for who, _ in consumer.asked] == [{A, B}, {A, B}, {B}]
-        assert consumer.asked[-1] == ({B}, 0), "what was left out may be settled at any time"
+        assert consumer.asked[-1] == ({B}, 0.2), "what was left out is settled meanwhile"
 
     run(script, monkeypatch)
 

@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 MACHINE: Final = "tests/live/test_machine.py"
 CLAIM: Final = "tests/live/test_machine_claim.py"
 CONSUMER: Final = "tests/live/test_consumer.py"
+FETCHING: Final = "tests/live/test_fetching.py"
 ALIGN: Final = "tests/live/test_align.py"
 LAWS: Final = "tests/core/test_laws.py"
 BEATS: Final = "tests/core/test_beats.py"
@@ -215,6 +216,14 @@ MUTANTS: Final = (
         "        self.stop_flow()\n        self._forget()\n",
         "        self._forget()\n",
         (CONSUMER,),
+    ),
+    Mutant(
+        "second-answer-for-the-first",
+        "of a broker that answers again while another is waited for only the last answer is taken: what was before it is lost",
+        "pipeline/live/fetching.py",
+        "                fetched.setdefault(tp, []).extend(records)\n",
+        "                fetched[tp] = records\n",
+        (FETCHING,),
     ),
     # --- order and time
     Mutant(
