@@ -7,12 +7,19 @@ broker: the changelog is the last thing awaited before the ack. Ingest has none;
 import os
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
+
+from pipeline.core.events import Activation
+from pipeline.core.learn.snapshot import read_snapshot
+from pipeline.wire.codec import encode_event
 from pipeline.wire.log import LogRecord
-from tests.bench import traffic
+from tests.bench import models, traffic
 from tests.bench.deployed import PARTITIONS, WITHIN_S, Broker, cpu_of, running
 from tests.bench.figure import Figure, held
 from tests.broker.harness import KEY, Deployment
@@ -23,7 +30,7 @@ PLAIN_OUTPUTS = ("alerts", "decisions", "holds", "examples", "sightings")
 
 
 def measure(log: Path) -> list[Figure]:
-    """Each stage alone, detect beside the baseline, two detect processes, and the whole flow."""
+    """Each stage alone, detect beside the baseline and with a learned model in force, two detect processes, and the whole flow."""
     raw = list(traffic.backlog(log))
     hops = traffic.hops(raw, KEY)
     with running() as broker:
@@ -31,11 +38,14 @@ def measure(log: Path) -> list[Figure]:
         route = _folding(broker, "route", "lines", hops.lines)
         plain = _plain_faust(broker, hops)
         detect = _folding(broker, "detect", "events", hops.events, ratio_to=plain)
+        learned = _learned(broker, hops.events, plain)
         two = _folding(broker, "detect", "events", hops.events, processes=2)
         flow = _flow(broker, raw)
     return [
         held(detect[0], "at least", 20_000, ratio=4),
         *detect[1:],
+        held(learned[0], "at least", 20_000, ratio=4),
+        *learned[1:],
         Figure("plain Faust agent and table, same step", plain, "events/s", 1.0, note="the baseline: not safe, see its module"),
         held(ingest[0], "at least", 30_000),
         *ingest[1:],
@@ -52,8 +62,8 @@ def measure(log: Path) -> list[Figure]:
     ]
 
 
-def _new(broker: Broker) -> Deployment:
-    return broker.deployment(f"bench-{uuid.uuid4().hex[:6]}.")
+def _new(broker: Broker, **settings: object) -> Deployment:
+    return broker.deployment(f"bench-{uuid.uuid4().hex[:6]}.", **settings)
 
 
 def _used(name: str, worker: float, broker: float, records: int) -> list[Figure]:
@@ -81,10 +91,18 @@ def _ingest(broker: Broker, raw: list[LogRecord]) -> list[Figure]:
 
 
 def _folding(
-    broker: Broker, stage: str, topic: str, records: list[traffic.Outgoing], processes: int = 1, ratio_to: float | None = None
+    broker: Broker,
+    stage: str,
+    topic: str,
+    records: list[traffic.Outgoing],
+    processes: int = 1,
+    ratio_to: float | None = None,
+    snapshots: Sequence[traffic.Outgoing] = (),
+    **settings: object,
 ) -> list[Figure]:
-    live = _new(broker)
+    live = _new(broker, **settings)
     try:
+        live.append("models", snapshots, to=0)
         if processes == 1:
             broker.append(live.prefix, topic, records)
         workers = [live.start(stage) for _ in range(processes)]
@@ -111,6 +129,26 @@ def _folding(
         return [figure, *_used(stage, used, broker_used, count)]
     finally:
         live.close()
+
+
+def _learned(broker: Broker, events: list[traffic.Outgoing], plain: float) -> list[Figure]:
+    """One detect process in which a blend that has grown scores from the first record on."""
+    data, _ = models.grown()
+    champion = read_snapshot(data, models.KEY.verify_key).id
+    activation = Activation(activation_id="a_bench", arrived_at=int(time.time() * 1000), champion=champion, why="to measure it", by="bench")
+    with tempfile.NamedTemporaryFile("w", suffix=".pub") as key:
+        key.write(bytes(models.KEY.verify_key).hex())
+        key.flush()
+        found = _folding(
+            broker,
+            "detect",
+            "events",
+            [traffic.Outgoing(None, encode_event(activation)), *events],
+            ratio_to=plain,
+            snapshots=[traffic.Outgoing(champion.encode(), data)],
+            model_public_key_file=key.name,
+        )
+    return [msgspec.structs.replace(f, name=f.name.replace("detect", "detect with a learned model")) for f in found]
 
 
 def _plain_faust(broker: Broker, hops: traffic.Hops) -> float:

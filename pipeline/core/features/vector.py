@@ -5,6 +5,7 @@ A feature is None when the feed that would tell it is absent, or when the accoun
 """
 
 import msgspec
+from msgspec.structs import astuple
 
 from pipeline.core.outcome import FeatureValue
 
@@ -106,9 +107,8 @@ FIELDS = Features.__struct_fields__
 
 def as_dict(features: Features) -> dict[str, FeatureValue]:
     """The features that are there, floats rounded to six digits."""
-    out: dict[str, FeatureValue] = {}
-    for name in FIELDS:
-        value = getattr(features, name)
-        if value is not None:
-            out[name] = round(value, 6) + 0.0 if type(value) is float else value
-    return out
+    return {
+        name: round(value, 6) + 0.0 if type(value) is float else value
+        for name, value in zip(FIELDS, astuple(features), strict=True)
+        if value is not None
+    }

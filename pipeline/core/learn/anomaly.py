@@ -90,6 +90,16 @@ class Anomaly:
     def score_row(self, row: Row, scaled: Row) -> float | None:
         return None if self.model._first_window else float(self.model.score_one(self.point(row, scaled)))
 
+    @property
+    def least_mass(self) -> float:
+        """River looks at no node below one that fewer examples of the last window have come to."""
+        return float(self.model.size_limit)
+
+    @property
+    def most_mass(self) -> float:
+        """What the masses are divided by."""
+        return float(self.model._max_score)
+
     def point(self, row: Row, scaled: Row) -> Row:
         """The place of an example in the unit cube, without the columns of what is missing."""
         out = {}

@@ -10,54 +10,17 @@ weights, still add up.
 
 from collections.abc import Mapping
 from math import log
-from typing import Annotated
 
-import msgspec
-from msgspec import Meta
+from pipeline.core.learn.anomaly import Anomaly
+from pipeline.core.learn.forest import Forest
+from pipeline.core.learn.frozen import BlendScorer
+from pipeline.core.learn.linear import START_LOG_ODDS, Linear
+from pipeline.core.learn.logistic import Logistic, LogisticState
+from pipeline.core.learn.prediction import bounded, logit, sigmoid
+from pipeline.core.learn.schema import Encoder, FeatureValue, Schema, Spread
+from pipeline.core.learn.stack import ANOMALY, INPUTS, KNOWN, BlendSettings, BlendState, PriorState, Unusual, known
 
-from pipeline.core.learn.anomaly import Anomaly, AnomalySettings, AnomalyState
-from pipeline.core.learn.forest import Forest, ForestScorer, ForestSettings, ForestState
-from pipeline.core.learn.linear import START_LOG_ODDS, Linear, LinearScorer, LinearState
-from pipeline.core.learn.logistic import Logistic, LogisticSettings, LogisticState
-from pipeline.core.learn.prediction import Prediction, bounded, logit, sigmoid
-from pipeline.core.learn.schema import Encoder, FeatureValue, Schema, Spread, plain_number, standardise
-
-ANOMALY = "anomaly"  # the name under which the anomaly score contributes
-KNOWN = "known"  # the name under which the log-odds of what people know come in beside the features, and contribute
-INPUTS = ("linear", "forest", ANOMALY, KNOWN)
 PRIOR_MEMORY = 20_000.0  # examples of the population over which the prior is remembered
-
-
-class BlendSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The members' settings, those of the stack, and how far it trusts the linear model and the forest before it has learned."""
-
-    linear: LogisticSettings = LogisticSettings()
-    forest: ForestSettings = ForestSettings()
-    anomaly: AnomalySettings = AnomalySettings()
-    stack: LogisticSettings = LogisticSettings(rate=0.001, intercept_rate=0.003)
-    linear_weight: Annotated[float, Meta(ge=0, le=1)] = 0.5
-    forest_weight: Annotated[float, Meta(ge=0, le=1)] = 0.5
-    known_weight: Annotated[float, Meta(ge=0, le=1)] = 0.0
-
-
-class PriorState(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_like=True):
-    """The weights of frauds and of all examples, old ones fading."""
-
-    fraud: Annotated[float, Meta(ge=0)] = 0.0
-    all: Annotated[float, Meta(ge=0)] = 0.0
-
-
-class BlendState(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="blend"):
-    """A blend in numbers. The members' own encoders are empty: they share the blend's."""
-
-    schema: Schema
-    spreads: tuple[Spread, ...]
-    linear: LinearState
-    forest: ForestState
-    anomaly: AnomalyState
-    unusual: Spread  # of the anomaly score
-    stack: LogisticState
-    prior: PriorState
 
 
 class Blend:
@@ -129,74 +92,5 @@ class Blend:
             PriorState(self.fraud_seen, self.all_seen),
         )
 
-    def scorer(self) -> "BlendScorer":
+    def scorer(self) -> BlendScorer:
         return BlendScorer(self.state(to_learn=False))
-
-
-class Unusual:
-    """The anomaly score in standard deviations from its mean; 0 while there is none."""
-
-    def __init__(self, spread: Spread) -> None:
-        self.count, self.mean, self.variance = spread.count, spread.mean, spread.variance
-
-    def learn(self, score: float | None) -> None:
-        if score is not None:
-            self.count += 1
-            before = self.mean
-            self.mean += (score - before) / self.count
-            self.variance += ((score - before) * (score - self.mean) - self.variance) / self.count
-
-    def standard(self, score: float | None) -> float:
-        return 0.0 if score is None else standardise(score, self.mean, self.variance)
-
-    def state(self) -> Spread:
-        return Spread(self.count, self.mean, self.variance)
-
-
-class BlendScorer:
-    """The blend, frozen."""
-
-    def __init__(self, state: BlendState) -> None:
-        """Raises ValueError when a part does not fit the schema."""
-        if not state.schema == state.linear.schema == state.forest.schema == state.anomaly.schema:
-            raise ValueError("the members know other features than the blend")
-        self.encoder = Encoder(state.schema, state.spreads)
-        self._linear = LinearScorer(state.schema, state.spreads, state.linear.logistic)
-        self._forest = ForestScorer(state.forest)
-        self._anomaly = Anomaly(state.anomaly)
-        self._unusual = Unusual(state.unusual)
-        if len(state.stack.weights) != len(INPUTS):
-            raise ValueError("a stack over other members")
-        self._weights = state.stack.weights
-        self._intercept = state.stack.intercept - log(state.stack.settings.balance)
-
-    def predict(self, features: Mapping[str, FeatureValue]) -> Prediction:
-        row = self.encoder.row(features)
-        linear, forest = self._linear.predict(features), self._forest.predict_row(row)
-        score = self._anomaly.score_row(row, self.encoder.scaled(row))
-        of_linear, of_forest, of_anomaly, of_known = self._weights
-        of_linear *= within(linear)
-        of_forest *= within(forest)
-        contributions = {name: of_linear * c for name, c in linear.contributions.items()}
-        for name, c in forest.contributions.items():
-            contributions[name] = contributions.get(name, 0.0) + of_forest * c
-        unusual = of_anomaly * self._unusual.standard(score)
-        if unusual:
-            contributions[ANOMALY] = unusual
-        people = of_known * known(features)
-        if people:
-            contributions[KNOWN] = people
-        log_odds = bias = self._intercept + of_linear * linear.bias + of_forest * forest.bias
-        for c in contributions.values():
-            log_odds += c
-        return Prediction(sigmoid(log_odds), log_odds, bias, contributions)
-
-
-def known(features: Mapping[str, FeatureValue]) -> float:
-    """The log-odds of what people know, within bounds; 0 where the caller has none."""
-    return bounded(plain_number(KNOWN, features.get(KNOWN, 0.0)))
-
-
-def within(member: Prediction) -> float:
-    """The factor that brings a member's log-odds within bounds; nearly always 1."""
-    return 1.0 if member.log_odds == 0.0 else bounded(member.log_odds) / member.log_odds

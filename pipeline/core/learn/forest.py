@@ -184,17 +184,15 @@ class ForestScorer:
         check_trees(state)
         settings = state.settings
         start = START_LOG_ODDS + log(settings.balance)
-        self._trees = [flatten(iter(m.tree.nodes), state.schema, settings.tree) if m.tree.nodes else (start, None) for m in state.members]
-        self.bias = sum(base for base, _ in self._trees) / len(self._trees) - log(settings.balance)
-        self._scale = 1.0 / len(self._trees)
+        trees = [flatten(iter(m.tree.nodes), state.schema, settings.tree) if m.tree.nodes else (start, None) for m in state.members]
+        self.bias = sum(base for base, _ in trees) / len(trees) - log(settings.balance)
+        self.roots = [root for _, root in trees]
+        self.scale = 1.0 / len(trees)
 
     def predict(self, features: Mapping[str, FeatureValue]) -> Prediction:
-        return self.predict_row(self.encoder.row(features))
-
-    def predict_row(self, row: Row) -> Prediction:
+        row, scale = self.encoder.row(features), self.scale
         contributions: dict[str, float] = {}
-        scale = self._scale
-        for _, root in self._trees:
+        for root in self.roots:
             node = root
             while node is not None:
                 column, threshold, name, left, right = node

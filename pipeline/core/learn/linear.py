@@ -62,14 +62,14 @@ class LinearScorer:
         self.bias = state.intercept - log(state.settings.balance)
         weights = dict(zip(schema.columns, state.weights, strict=True))
         spread = by_number(schema, spreads)
-        self._numbers = tuple(_line(f, weights, spread.get(f.name)) for f in schema.fields if f.kind == "number")
-        self._words = tuple(_table(f, weights) for f in schema.fields if f.kind != "number")
+        self.numbers = tuple(_line(f, weights, spread.get(f.name)) for f in schema.fields if f.kind == "number")
+        self.words = tuple(_table(f, weights) for f in schema.fields if f.kind != "number")
 
     def predict(self, features: Mapping[str, FeatureValue]) -> Prediction:
         contributions: dict[str, float] = {}
         log_odds = self.bias
         get = features.get
-        for name, mean, per_unit, most, in_logs, missing in self._numbers:
+        for name, mean, per_unit, most, in_logs, missing in self.numbers:
             value = get(name)
             if value is None:
                 c = missing
@@ -82,7 +82,7 @@ class LinearScorer:
             if c:
                 contributions[name] = c
                 log_odds += c
-        for name, kind, table, other, missing in self._words:
+        for name, kind, table, other, missing in self.words:
             value = get(name)
             if value is None:
                 c = missing

@@ -8,13 +8,14 @@ know is taken apart into its terms and rules again. All are multiplied by what t
 from typing import Final
 
 import msgspec
+from msgspec.structs import astuple
 
 from pipeline.core import rules as rules_module
 from pipeline.core.features import Features, as_dict
-from pipeline.core.learn.blend import KNOWN
 from pipeline.core.learn.prediction import sigmoid
 from pipeline.core.learn.schema import FeatureValue
 from pipeline.core.learn.snapshot import Snapshot, SnapshotRefused
+from pipeline.core.learn.stack import KNOWN
 from pipeline.core.learn.words import text_of
 from pipeline.core.model import Model, Score
 from pipeline.core.outcome import Reason, RuleHit
@@ -24,6 +25,7 @@ MOST_REASONS: Final = 24  # named one by one; the others are summed
 TEST: Final = "test_account"
 TEST_LOG_ODDS: Final = -20.0  # as the term of the hand-weighted model: the institution's own tests are never alerted
 BASE: Final = "base_rate"
+OTHERS: Final = "others"
 
 
 class LearnedModel:
@@ -45,34 +47,33 @@ class LearnedModel:
         if people is not None:
             known[KNOWN] = people.log_odds
         found = self._scorer.predict(known)
-        parts: dict[str, Reason] = {}
-        base = found.bias
-        for name, c in found.contributions.items():
-            if name == KNOWN and people is not None and people.log_odds:
-                share = c / people.log_odds
-                for reason in people.reasons:
-                    if reason.name == BASE:
-                        base += share * reason.contribution
-                    else:
-                        _add(parts, reason.name, share * reason.contribution, reason.text)
-            else:
-                _add(parts, name, c, text_of(name))
+        base, parts = found.bias, found.contributions
+        texts: dict[str, str] = {}
+        if people is not None and KNOWN in parts:
+            share = parts.pop(KNOWN) / people.log_odds
+            for name, contribution, text in map(astuple, people.reasons):
+                if name == BASE:
+                    base += share * contribution
+                else:
+                    parts[name] = parts.get(name, 0.0) + share * contribution
+                    texts[name] = text
         if features.test_account:
-            _add(parts, TEST, TEST_LOG_ODDS, "the account is the institution's own test")
-        reasons = sorted(parts.values(), key=lambda r: (-abs(r.contribution), r.name))
-        if len(reasons) > MOST_REASONS:
-            rest = reasons[MOST_REASONS:]
-            others = Reason("others", sum(r.contribution for r in rest), f"{len(rest)} others, each of them small")
-            reasons = [*reasons[:MOST_REASONS], others]
-        reasons.append(Reason(BASE, base, "what the model says of a code of which nothing is known"))
-        reasons.sort(key=lambda r: (-abs(r.contribution), r.name))
-        log_odds = sum(r.contribution for r in reasons)
-        return Score(sigmoid(log_odds), log_odds, tuple(reasons))
+            parts[TEST] = parts.get(TEST, 0.0) + TEST_LOG_ODDS
+            texts[TEST] = "the account is the institution's own test"
+        ranked = sorted(parts.items(), key=_size, reverse=True)
+        if len(ranked) > MOST_REASONS:
+            rest = ranked[MOST_REASONS:]
+            ranked = [*ranked[:MOST_REASONS], (OTHERS, sum(c for _, c in rest))]
+            texts[OTHERS] = f"{len(rest)} others, each of them small"
+        texts[BASE] = "what the model says of a code of which nothing is known"
+        ranked.append((BASE, base))
+        ranked.sort(key=_size, reverse=True)
+        log_odds = sum(c for _, c in ranked)
+        return Score(sigmoid(log_odds), log_odds, tuple([Reason(name, c, texts.get(name) or text_of(name)) for name, c in ranked]))
 
 
-def _add(parts: dict[str, Reason], name: str, contribution: float, text: str) -> None:
-    before = parts.get(name)
-    parts[name] = Reason(name, contribution if before is None else before.contribution + contribution, text)
+def _size(part: tuple[str, float]) -> float:
+    return abs(part[1])
 
 
 def with_known(features: dict[str, FeatureValue], people: Model, policy: Policy) -> dict[str, FeatureValue]:

@@ -18,11 +18,13 @@ from msgspec import Meta
 from nacl.exceptions import BadSignatureError
 from nacl.signing import SigningKey, VerifyKey
 
-from pipeline.core.learn.blend import Blend, BlendScorer, BlendState
+from pipeline.core.learn.blend import Blend
 from pipeline.core.learn.forest import Forest, ForestScorer, ForestState
+from pipeline.core.learn.frozen import BlendScorer
 from pipeline.core.learn.linear import Linear, LinearScorer, LinearState
 from pipeline.core.learn.prediction import Learner, Scorer
 from pipeline.core.learn.schema import Schema
+from pipeline.core.learn.stack import BlendState
 
 VERSION = 1
 MOST_BYTES = 8 << 20  # the default forest, full and with as many trees in the background: 20 * 127 leaves * 10 columns * 200 bytes = 5 MB

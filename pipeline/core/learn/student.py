@@ -10,10 +10,11 @@ import msgspec
 from nacl.signing import SigningKey
 
 from pipeline.core.events import Ms
-from pipeline.core.learn.blend import Blend, BlendSettings
+from pipeline.core.learn.blend import Blend
 from pipeline.core.learn.examples import learn_example
 from pipeline.core.learn.scoring import with_known
 from pipeline.core.learn.snapshot import Content, write_snapshot
+from pipeline.core.learn.stack import BlendSettings
 from pipeline.core.learn.vocabulary import episode_schema
 from pipeline.core.model import Model
 from pipeline.core.outcome import Example

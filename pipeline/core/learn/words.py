@@ -1,8 +1,9 @@
 """How does an analyst say it? One table of words for what a learned model's features contribute, beside the texts of terms and rules."""
 
+from functools import cache
 from typing import Final
 
-from pipeline.core.learn.blend import ANOMALY
+from pipeline.core.learn.stack import ANOMALY
 
 TEXTS: Final[dict[str, str]] = {
     ANOMALY: "how unusual all of it is together",
@@ -79,6 +80,7 @@ TEXTS: Final[dict[str, str]] = {
 }
 
 
+@cache
 def text_of(feature: str) -> str:
     """What an analyst calls a feature."""
     return TEXTS.get(feature) or feature.replace("_", " ")

@@ -1,0 +1,195 @@
+"""How is a blend asked as quickly as an account logs in? Frozen, multiplied out, over a list: the scorer in the hot path of detect.
+
+It says what the blend would say, up to rounding, and skips what weighs nothing. A row starts as that of an example of which nothing is
+known, and only the features that are there are looked at. Tests of half-space trees are carried over into the units of the row, and
+nodes behind the one where River stops are cut off.
+"""
+
+from collections.abc import Mapping
+from math import copysign, inf, log, log1p, sqrt
+from typing import Any, Final
+
+from pipeline.core.learn.anomaly import Anomaly, AnomalyState
+from pipeline.core.learn.forest import ForestScorer
+from pipeline.core.learn.linear import LinearScorer
+from pipeline.core.learn.prediction import MOST_LOG_ODDS, Prediction, sigmoid
+from pipeline.core.learn.schema import CUT, MOST, OTHER, FeatureValue, Schema, Spread, by_number, plain_number
+from pipeline.core.learn.stack import ANOMALY, INPUTS, KNOWN, BlendState, Unusual, known
+
+NUMBER: Final = "number"
+
+
+class BlendScorer:
+    """A blend that scores: the same features give the same bits, for ever."""
+
+    def __init__(self, state: BlendState) -> None:
+        """Raises ValueError when a part does not fit the schema."""
+        if not state.schema == state.linear.schema == state.forest.schema == state.anomaly.schema:
+            raise ValueError("the members know other features than the blend")
+        if len(state.stack.weights) != len(INPUTS):
+            raise ValueError("a stack over other members")
+        of_linear, of_forest, self._of_anomaly, self._of_known = state.stack.weights
+        linear, forest = LinearScorer(state.schema, state.spreads, state.linear.logistic), ForestScorer(state.forest)
+        self._bias = state.stack.intercept - log(state.stack.settings.balance)
+        self._linear_bias, self._linear_most = of_linear * linear.bias, abs(of_linear) * MOST_LOG_ODDS
+        self._forest_bias, self._forest_most = of_forest * forest.bias, abs(of_forest) * MOST_LOG_ODDS
+        place = {column: at for at, column in enumerate(state.schema.columns)}
+        self._trees = [_scaled(root, of_forest * forest.scale, place) for root in forest.roots] if of_forest else []
+        self._blank = _blank(state.schema, state.spreads)
+        self._fields, self._absent = _fields(linear, of_linear, place)
+        self._unusual = Unusual(state.unusual)
+        self._most_mass, self._spaces = 1.0, []
+        anomaly = Anomaly(state.anomaly)  # looks at all of it, whatever it weighs
+        if self._of_anomaly and state.anomaly.ready:
+            self._most_mass, self._spaces = anomaly.most_mass, list(_spaces(state.anomaly, state.spreads, anomaly.least_mass, place))
+
+    def predict(self, features: Mapping[str, FeatureValue]) -> Prediction:
+        row, contributions = self._row(features)
+        bias = self._bias + _within(contributions, self._linear_bias, self._linear_most)
+        steps: dict[str, float] = {}
+        for root in self._trees:
+            node = root
+            while node is not None:
+                at, threshold, name, left, right = node
+                step, node = left if row[at] <= threshold else right
+                steps[name] = steps.get(name, 0.0) + step
+        bias += _within(steps, self._forest_bias, self._forest_most)
+        for name, step in steps.items():
+            contributions[name] = contributions.get(name, 0.0) + step
+        unusual = self._of_anomaly * self._unusual.standard(self._anomaly(row))
+        if unusual:
+            contributions[ANOMALY] = unusual
+        people = self._of_known * known(features)
+        if people:
+            contributions[KNOWN] = people
+        log_odds = bias + sum(contributions.values())
+        return Prediction(sigmoid(log_odds), log_odds, bias, contributions)
+
+    def _row(self, features: Mapping[str, FeatureValue]) -> tuple[list[float], dict[str, float]]:
+        """Every column, numbers unscaled, and what the linear member contributes. Raises ValueError as ``Encoder.row`` does."""
+        row, contributions = self._blank.copy(), self._absent.copy()
+        field_of = self._fields.get
+        for name, value in features.items():
+            field = field_of(name)
+            if field is None or value is None:
+                continue
+            kind, at, missing, words, other, mean, most, in_logs = field
+            if kind is NUMBER:
+                x: float = value  # type: ignore[assignment]
+                if type(value) is str or not -MOST <= x <= MOST:
+                    x = plain_number(name, value)
+                if in_logs:
+                    x = copysign(log1p(abs(x)), x)
+                row[at] = x
+                c = (x - mean) * other
+                if not -most <= c <= most:
+                    c = copysign(most, c)
+            elif type(value) is kind:
+                at, c = words.get(value, other)
+                row[at] = 0.0 if value is False else 1.0  # an empty word is one too
+            else:
+                raise ValueError(f"{name}: not a {'flag' if kind is bool else 'word'}")
+            row[missing] = 0.0
+            if c:
+                contributions[name] = c
+            elif name in contributions:
+                del contributions[name]
+        return row, contributions
+
+    def _anomaly(self, row: list[float]) -> float | None:
+        """How unusual, 0 to 1; None before the first window is complete."""
+        if not self._spaces:
+            return None
+        mass = 0.0
+        for root in self._spaces:
+            node = root
+            while node is not None:
+                here, at, threshold, missing, default, left, right = node
+                mass += here
+                node = default if row[missing] else left if row[at] < threshold else right
+        return 1 - mass / self._most_mass
+
+
+def _within(contributions: dict[str, float], bias: float, most: float) -> float:
+    """The bias of a member, when its log-odds are brought within bounds with all that contributes to it; they nearly always are."""
+    total = bias + sum(contributions.values())
+    if -most <= total <= most:
+        return bias
+    factor = most / abs(total)
+    for name in contributions:
+        contributions[name] *= factor
+    return bias * factor
+
+
+def _blank(schema: Schema, spreads: tuple[Spread, ...]) -> list[float]:
+    """The row of an example of which nothing is known: numbers at their means."""
+    spread, row = by_number(schema, spreads), []
+    for field in schema.fields:
+        seen = spread.get(field.name)
+        row += [seen.mean if seen is not None and seen.count else 0.0] + [0.0] * (len(field.columns) - 2) + [1.0]
+    return row
+
+
+def _fields(linear: LinearScorer, weight: float, place: Mapping[str, int]) -> tuple[dict[str, tuple[Any, ...]], dict[str, float]]:
+    """How each feature fills the row and what it contributes, and what the absence of each contributes."""
+    fields: dict[str, tuple[Any, ...]] = {}
+    absent: dict[str, float] = {}
+    for name, mean, per_unit, most, in_logs, missing in linear.numbers:
+        fields[name] = (NUMBER, place[name], place[f"{name}?"], None, weight * per_unit, mean, abs(weight) * most, in_logs)
+        absent[name] = weight * missing
+    for name, kind, table, other, missing in linear.words:
+        if kind is bool:
+            words = {word: (place[name], weight * c) for word, c in table.items()}
+            rest = None
+        else:
+            words = {word: (place[f"{name}={word}"], weight * c) for word, c in table.items()}
+            rest = (place[f"{name}={OTHER}"], weight * other)
+        fields[name] = (kind, 0, place[f"{name}?"], words, rest, 0.0, 0.0, False)
+        absent[name] = weight * missing
+    return fields, {name: c for name, c in absent.items() if c}
+
+
+def _scaled(node: Any, scale: float, place: Mapping[str, int]) -> Any:
+    """A tree of the forest whose steps are multiplied out, and whose columns are places."""
+    if node is None:
+        return None
+    column, threshold, name, *sides = node
+    return (place[column], threshold, name, *((scale * step, _scaled(under, scale, place)) for step, under in sides))
+
+
+def _spaces(state: AnomalyState, spreads: tuple[Spread, ...], least: float, place: Mapping[str, int]) -> Any:
+    """Each half-space tree: ``(mass, place, threshold, place of what says missing, then, (less), (else))``; None below what counts."""
+    columns = tuple(c for c in state.schema.columns if not c.endswith("?"))
+    spread, owner = by_number(state.schema, spreads), state.schema.owner
+    for tree in state.trees:
+        tests = iter(zip(tree.columns, tree.thresholds, strict=True))
+        masses = iter(zip(tree.last, tree.current, strict=True))
+
+        def grow(height: int, power: int, tests: Any = tests, masses: Any = masses) -> tuple[Any, int]:
+            last, current = next(masses)
+            if height == 0:
+                return (last * power, 0, 0.0, 0, None, None, None), current
+            number, threshold = next(tests)
+            left, on_left = grow(height - 1, 2 * power)
+            right, on_right = grow(height - 1, 2 * power)
+            if last < least:  # River stops here
+                return (last * power, 0, 0.0, 0, None, None, None), current
+            column = columns[number]
+            name = owner[column]
+            if name == column and name in spread:
+                threshold = raw_threshold(threshold, spread[name])
+            default = right if on_left < on_right else left
+            return (last * power, place[column], threshold, place[f"{name}?"], default, left, right), current
+
+        yield grow(state.settings.height, 1)[0]
+
+
+def raw_threshold(threshold: float, spread: Spread) -> float:
+    """The number that a test in the unit cube stands for (``Anomaly.point``); infinite where all numbers fall on one side of it."""
+    sign = 2.0 * threshold - 1.0
+    z = sign / (1.0 - abs(sign)) if abs(sign) < 1.0 else copysign(inf, sign)
+    if spread.variance <= 0.0:
+        return inf if z > 0.0 else -inf
+    if z > CUT:
+        return inf
+    return spread.mean + z * sqrt(spread.variance) if z > -CUT else -inf
