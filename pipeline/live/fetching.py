@@ -6,54 +6,72 @@ whose end was reached is not asked for until the next fetch begins; one with a b
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
+from aiokafka.consumer.fetcher import FetchResult
 from faust.transport.drivers import aiokafka as driver
 from faust.types.tuples import TP
 
 FETCH_MAX_WAIT_MS = 50  # Faust fixes 1500: a partition left out of one long poll would wait for its end
+SHORT_WAIT_MS = 15  # where some are left out already: they may be wanted any moment, and a broker is asked one thing at a time
 OTHERS_S = 0.005  # how long the answers of the other brokers are waited for once one has brought something
 
 
 class BatchThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # Faust carries no types that mypy could follow
     """Faust's consumer thread that asks for what is new when it is wanted, and ahead for what is old."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._answered: dict[Any, int | None] = {}  # when the last answer came (ms), of those at their end that are not asked for
+
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = FETCH_MAX_WAIT_MS  # read by the fetcher when the consumer starts
         return consumer
 
-    async def _fetch_records(self, consumer: Any, active_partitions: Iterable[TP], timeout: float, max_records: int | None = None) -> Any:
+    async def _fetch_records(
+        self, consumer: Any, active_partitions: Collection[TP], timeout: float, max_records: int | None = None
+    ) -> dict[TP, list[Any]]:
         """Ask for the partitions and give what the brokers answer; runs in the thread."""
-        fetched = await self._asked(consumer, active_partitions, timeout, max_records)
-        asked = consumer._fetcher._pending_tasks
-        if fetched and any(not task.done() for task in asked):
-            await asyncio.wait(asked, timeout=OTHERS_S)
-            for tp, records in (await self._asked(consumer, active_partitions, 0, max_records)).items():
-                fetched.setdefault(tp, []).extend(records)
-        return fetched
-
-    async def _asked(self, consumer: Any, partitions: Iterable[TP], timeout: float, max_records: int | None) -> Any:
-        """As Faust does, and nothing more is asked for behind the last record of a partition. What has just been taken counts as such."""
-        for state in self._states(consumer, partitions):
+        fetcher = consumer._fetcher
+        fetcher._fetch_max_wait_ms = SHORT_WAIT_MS if len(active_partitions) < len(consumer.assignment()) else FETCH_MAX_WAIT_MS
+        for _, state in self._states(consumer, active_partitions):
             state.resume()
-        fetched = await super()._fetch_records(consumer, partitions, timeout, max_records)
-        if fetched:
-            for state in self._states(consumer, consumer.assignment()):
-                if state._position is not None and state.highwater is not None and state._position >= state.highwater:
-                    state.pause()
+        fetched: dict[TP, list[Any]] = await super()._fetch_records(consumer, active_partitions, timeout, max_records)
+        if not fetched:
+            return fetched
+        self._rest(consumer)
+        if any(not task.done() for task in fetcher._pending_tasks):
+            await asyncio.wait(fetcher._pending_tasks, timeout=OTHERS_S)
+        come = {tp for tp in active_partitions if type(fetcher._records.get(tp)) is FetchResult}  # an error is for the next fetch
+        room = None if max_records is None else max_records - sum(map(len, fetched.values()))
+        if come and room != 0:
+            for tp, records in (await super()._fetch_records(consumer, come, 0, room)).items():
+                fetched.setdefault(tp, []).extend(records)
+            self._rest(consumer)
         return fetched
 
-    def _states(self, consumer: Any, partitions: Iterable[TP]) -> list[Any]:
-        """What aiokafka knows of those of the partitions that are assigned."""
+    def _rest(self, consumer: Any) -> None:
+        """Ask for nothing more behind the last record of a partition, once there was an answer that said so: not before it was asked."""
+        for tp, state in self._states(consumer, consumer.assignment()):
+            at_end = state._position is not None and state.highwater is not None and state._position >= state.highwater
+            if at_end and not state.paused and self._answered.get(tp) != state.timestamp:
+                self._answered[tp] = state.timestamp
+                state.pause()
+
+    def _states(self, consumer: Any, partitions: Iterable[TP]) -> list[tuple[Any, Any]]:
+        """What aiokafka knows of those of the partitions that are assigned, beside what it calls them."""
         subscription = consumer._subscription.subscription
         assignment = None if subscription is None else subscription.assignment
         if assignment is None:
             return []
-        return [assignment.state_value(tp) for tp in map(driver.ensure_aiokafka_TP, partitions) if tp in assignment.tps]
+        return [(tp, assignment.state_value(tp)) for tp in map(driver.ensure_aiokafka_TP, partitions) if tp in assignment.tps]
 
     def read_state(self, tp: TP) -> tuple[int | None, int | None, int | None]:
         """Position, end offset and wall time (ms) of the last fetch response; None where not known yet."""
         states = self._states(self._ensure_consumer(), (tp,))
-        return (states[0]._position, states[0].highwater, states[0].timestamp) if states else (None, None, None)
+        if not states:
+            return None, None, None
+        _, state = states[0]
+        return state._position, state.highwater, state.timestamp

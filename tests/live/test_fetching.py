@@ -16,7 +16,7 @@ from faust.types.tuples import TP
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.live.fetching import OTHERS_S, BatchThread
+from pipeline.live.fetching import FETCH_MAX_WAIT_MS, OTHERS_S, SHORT_WAIT_MS, BatchThread
 from tests.examples import examples
 
 A, B = TP("events", 0), TP("events", 1)
@@ -35,6 +35,7 @@ class Brokers:
         self.most = 100  # records of a partition in an answer
         self.delays: dict[int, float] = {}  # of a broker's answer (s)
         self.asked: list[dict[TP, int]] = []  # each request: from which offset on
+        self.patience: list[int] = []  # how long each might be kept waiting (ms)
         self._appended = asyncio.Event()
 
     def append(self, tp: TP, count: int = 1) -> None:
@@ -46,6 +47,7 @@ class Brokers:
         """Answer at once where there is something, else when it comes or the time is up."""
         wanted = {TP(topic, number): at for topic, partitions in request.topics for number, at, _ in partitions}
         self.asked.append(wanted)
+        self.patience.append(request._max_wait_ms)
         if not any(self.ends[tp] > at for tp, at in wanted.items()):
             with contextlib.suppress(TimeoutError):  # then it is an answer without records
                 await asyncio.wait_for(self._appended.wait(), request._max_wait_ms / 1000)
@@ -73,17 +75,18 @@ class Side:
         subscriptions.assign_from_user([TopicPartition(*tp) for tp in partitions])
         for tp in partitions:
             subscriptions.seek(TopicPartition(*tp), 0)
-        self.fetcher = Fetcher(brokers, subscriptions, fetch_max_wait_ms=50)
+        self.fetcher = Fetcher(brokers, subscriptions, fetch_max_wait_ms=FETCH_MAX_WAIT_MS)
         self._consumer = SimpleNamespace(
             _closed=False, _fetcher=self.fetcher, _subscription=subscriptions, assignment=subscriptions.assigned_partitions
         )
         self._thread = object.__new__(BatchThread)
         self._thread.consumer = SimpleNamespace(flow_active=True)
+        self._thread._answered = {}
 
-    async def fetch(self, *partitions: TP, timeout: float = 0.5) -> dict[TP, list[int]]:
+    async def fetch(self, *partitions: TP, timeout: float = 0.5, most: int | None = None) -> dict[TP, list[int]]:
         """Offsets that one fetch brings; an answer of the wrong record would be told by its value."""
         wanted = {TopicPartition(*tp) for tp in partitions}
-        found = await self._thread._fetch_records(self._consumer, wanted, timeout)
+        found = await self._thread._fetch_records(self._consumer, wanted, timeout, most)
         assert all(record.value == b"%d" % record.offset for records in found.values() for record in records)
         return {TP(*tp): [record.offset for record in records] for tp, records in found.items()}
 
@@ -173,6 +176,67 @@ def test_of_a_broker_with_a_backlog_that_answers_again_meanwhile_nothing_is_lost
         assert found == [0, 1, 2]
 
     run(script, A, B)
+
+
+def test_a_backlog_keeps_no_partition_of_its_broker_from_being_asked_for() -> None:
+    """What was asked for ahead is taken before another partition could be: that one must not rest until it has been answered."""
+
+    async def script(brokers: Brokers, side: Side) -> None:
+        brokers.most = 2
+        brokers.append(A, 2)
+        brokers.append(B)
+        assert await side.fetch(A, B) == {A: [0, 1], B: [0]}
+        brokers.append(A, 200)
+        assert await side.fetch(A, B) == {A: [2, 3]}
+        brokers.append(B)
+        brought: list[set[TP]] = []
+        while len(brought) < 5:
+            await asyncio.sleep(0.01)
+            brought.append(set(await side.fetch(A, B)))
+        assert {A, B} in brought
+
+    run(script, A, B, together=True)
+
+
+def test_a_broker_that_has_nothing_leads_to_nothing_being_asked_ahead_of_another() -> None:
+    async def script(brokers: Brokers, side: Side) -> None:
+        brokers.append(A)
+        assert await side.fetch(A, B) == {A: [0]}
+        for _ in range(3):
+            brokers.append(A)
+            await asyncio.sleep(0.001)
+        assert {A: 1} not in brokers.asked
+        assert await side.fetch(A, B) == {A: [1, 2, 3]}
+
+    run(script, A, B)
+
+
+def test_no_fetch_brings_more_records_than_it_may() -> None:
+    async def script(brokers: Brokers, side: Side) -> None:
+        brokers.most, brokers.delays = 10, {B.partition: OTHERS_S / 2}
+        brokers.append(A, 40)
+        brokers.append(B, 40)
+        got = 0
+        while got < 80:
+            brought = await side.fetch(A, B, most=10)
+            assert sum(map(len, brought.values())) <= 10
+            got += sum(map(len, brought.values()))
+
+    run(script, A, B)
+
+
+def test_who_is_left_out_does_not_wait_for_the_end_of_a_long_poll() -> None:
+    async def script(brokers: Brokers, side: Side) -> None:
+        brokers.append(A)
+        assert await side.fetch(A, B) == {A: [0]}
+        await asyncio.sleep(2 * FETCH_MAX_WAIT_MS / 1000)  # what was asked for with it has been answered
+        brokers.patience.clear()
+        assert await side.fetch(B, timeout=0.005) == {}
+        brokers.append(A)
+        assert await side.fetch(A, B) == {A: [1]}
+        assert brokers.patience[0] == SHORT_WAIT_MS
+
+    run(script, A, B, together=True)
 
 
 Step = tuple[str, int]

@@ -225,6 +225,14 @@ MUTANTS: Final = (
         "                fetched[tp] = records\n",
         (FETCHING,),
     ),
+    Mutant(
+        "rests-unasked",
+        "a partition at its end rests again before it was asked for: a backlog beside it starves it, and its calls are not heard",
+        "pipeline/live/fetching.py",
+        " and self._answered.get(tp) != state.timestamp:\n",
+        ":\n",
+        (FETCHING,),
+    ),
     # --- order and time
     Mutant(
         "no-alignment",

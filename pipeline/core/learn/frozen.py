@@ -17,10 +17,11 @@ from pipeline.core.learn.schema import CUT, MOST, OTHER, FeatureValue, Schema, S
 from pipeline.core.learn.stack import ANOMALY, INPUTS, KNOWN, BlendState, Unusual, known
 
 NUMBER: Final = "number"
+NOTHING_SEEN: Final = Spread(0, 0.0, 0.0)
 
 
 class BlendScorer:
-    """A blend that scores: the same features give the same bits, for ever."""
+    """A blend that scores."""
 
     def __init__(self, state: BlendState) -> None:
         """Raises ValueError when a part does not fit the schema."""
@@ -68,12 +69,11 @@ class BlendScorer:
     def _row(self, features: Mapping[str, FeatureValue]) -> tuple[list[float], dict[str, float]]:
         """Every column, numbers unscaled, and what the linear member contributes. Raises ValueError as ``Encoder.row`` does."""
         row, contributions = self._blank.copy(), self._absent.copy()
-        field_of = self._fields.get
-        for name, value in features.items():
-            field = field_of(name)
-            if field is None or value is None:
+        get = features.get
+        for name, kind, at, missing, words, other, mean, most, in_logs in self._fields:
+            value = get(name)
+            if value is None:
                 continue
-            kind, at, missing, words, other, mean, most, in_logs = field
             if kind is NUMBER:
                 x: float = value  # type: ignore[assignment]
                 if type(value) is str or not -MOST <= x <= MOST:
@@ -85,8 +85,8 @@ class BlendScorer:
                 if not -most <= c <= most:
                     c = copysign(most, c)
             elif type(value) is kind:
-                at, c = words.get(value, other)
-                row[at] = 0.0 if value is False else 1.0  # an empty word is one too
+                column, c = words.get(value, other)
+                row[column] = 0.0 if value is False else 1.0  # an empty word is one too
             else:
                 raise ValueError(f"{name}: not a {'flag' if kind is bool else 'word'}")
             row[missing] = 0.0
@@ -130,12 +130,12 @@ def _blank(schema: Schema, spreads: tuple[Spread, ...]) -> list[float]:
     return row
 
 
-def _fields(linear: LinearScorer, weight: float, place: Mapping[str, int]) -> tuple[dict[str, tuple[Any, ...]], dict[str, float]]:
+def _fields(linear: LinearScorer, weight: float, place: Mapping[str, int]) -> tuple[list[tuple[Any, ...]], dict[str, float]]:
     """How each feature fills the row and what it contributes, and what the absence of each contributes."""
-    fields: dict[str, tuple[Any, ...]] = {}
+    fields: list[tuple[Any, ...]] = []
     absent: dict[str, float] = {}
     for name, mean, per_unit, most, in_logs, missing in linear.numbers:
-        fields[name] = (NUMBER, place[name], place[f"{name}?"], None, weight * per_unit, mean, abs(weight) * most, in_logs)
+        fields.append((name, NUMBER, place[name], place[f"{name}?"], None, weight * per_unit, mean, abs(weight) * most, in_logs))
         absent[name] = weight * missing
     for name, kind, table, other, missing in linear.words:
         if kind is bool:
@@ -144,7 +144,7 @@ def _fields(linear: LinearScorer, weight: float, place: Mapping[str, int]) -> tu
         else:
             words = {word: (place[f"{name}={word}"], weight * c) for word, c in table.items()}
             rest = (place[f"{name}={OTHER}"], weight * other)
-        fields[name] = (kind, 0, place[f"{name}?"], words, rest, 0.0, 0.0, False)
+        fields.append((name, kind, 0, place[f"{name}?"], words, rest, 0.0, 0.0, False))
         absent[name] = weight * missing
     return fields, {name: c for name, c in absent.items() if c}
 
@@ -176,8 +176,8 @@ def _spaces(state: AnomalyState, spreads: tuple[Spread, ...], least: float, plac
                 return (last * power, 0, 0.0, 0, None, None, None), current
             column = columns[number]
             name = owner[column]
-            if name == column and name in spread:
-                threshold = raw_threshold(threshold, spread[name])
+            if name in state.schema.numbers:
+                threshold = raw_threshold(threshold, spread.get(name, NOTHING_SEEN))
             default = right if on_left < on_right else left
             return (last * power, place[column], threshold, place[f"{name}?"], default, left, right), current
 

@@ -24,7 +24,7 @@ class Prediction(msgspec.Struct, frozen=True):
 
 
 class Scorer(Protocol):
-    """A frozen model: the same features give the same bits, for ever."""
+    """A frozen model: the same features give the same bits, in whatever order they come, on one version of Python."""
 
     def predict(self, features: Mapping[str, FeatureValue]) -> Prediction:
         """Score one example. Raises ValueError when a known feature has a value of the wrong kind or one that is not finite."""
