@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -97,29 +97,34 @@ def _folding(
     records: list[traffic.Outgoing],
     processes: int = 1,
     ratio_to: float | None = None,
-    snapshots: Sequence[traffic.Outgoing] = (),
+    prepare: Callable[[Deployment], None] | None = None,
     **settings: object,
 ) -> list[Figure]:
+    """``prepare``: what the deployment is given first; all that follows from it is done before the time runs."""
     live = _new(broker, **settings)
+    preloaded = processes == 1 and prepare is None
     try:
-        live.append("models", snapshots, to=0)
-        if processes == 1:
+        if prepare is not None:
+            prepare(live)
+        if preloaded:
             broker.append(live.prefix, topic, records)
         workers = [live.start(stage) for _ in range(processes)]
         broker.wait(f"{live.prefix}{stage}-state", PARTITIONS)
-        if processes > 1:  # all of them have joined: it lasts until then
+        if not preloaded:  # all of them have joined: it lasts until then
             while live.owners(stage) < processes:
                 time.sleep(0.5)
+            live.settled((stage,), WITHIN_S)
             time.sleep(2)
-            since = int(time.time() * 1000)
-            broker.append(live.prefix, topic, records)
+        since = int(time.time() * 1000)
         cpu, broker_cpu = sum(cpu_of(w.pid) for w in workers), broker.cpu()
+        if not preloaded:
+            broker.append(live.prefix, topic, records)
         live.settled((stage,), WITHIN_S)
         used, broker_used = sum(cpu_of(w.pid) for w in workers) - cpu, broker.cpu() - broker_cpu
         for worker in workers:
             live.stop(worker)
         ends = broker.ends(f"{live.prefix}{stage}-state")
-        start = min(first for first, _ in ends) if processes == 1 else since
+        start = min(first for first, _ in ends) if preloaded else since
         count = sum(record.key is not None for record in records)
         rate = count / (max(last for _, last in ends) - start) * 1000
         unit = "events/s" if stage == "detect" else "records/s"
@@ -132,22 +137,19 @@ def _folding(
 
 
 def _learned(broker: Broker, events: list[traffic.Outgoing], plain: float) -> list[Figure]:
-    """One detect process in which a blend that has grown scores from the first record on."""
+    """One detect process in which a blend that has grown scores; it was loaded before the time runs, as it is once for each restart."""
     data, _ = models.grown()
     champion = read_snapshot(data, models.KEY.verify_key).id
     activation = Activation(activation_id="a_bench", arrived_at=int(time.time() * 1000), champion=champion, why="to measure it", by="bench")
+
+    def promoted(live: Deployment) -> None:
+        live.append("models", [traffic.Outgoing(champion.encode(), data)], to=0)
+        live.append("events", [traffic.Outgoing(None, encode_event(activation))])
+
     with tempfile.NamedTemporaryFile("w", suffix=".pub") as key:
         key.write(bytes(models.KEY.verify_key).hex())
         key.flush()
-        found = _folding(
-            broker,
-            "detect",
-            "events",
-            [traffic.Outgoing(None, encode_event(activation)), *events],
-            ratio_to=plain,
-            snapshots=[traffic.Outgoing(champion.encode(), data)],
-            model_public_key_file=key.name,
-        )
+        found = _folding(broker, "detect", "events", events, ratio_to=plain, prepare=promoted, model_public_key_file=key.name)
     return [msgspec.structs.replace(f, name=f.name.replace("detect", "detect with a learned model")) for f in found]
 
 
