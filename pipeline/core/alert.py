@@ -6,6 +6,7 @@ from pipeline.core.decision import Assessment, finding_uid
 from pipeline.core.episode import Episode
 from pipeline.core.events import Ms
 from pipeline.core.features import Features, as_dict
+from pipeline.core.model import BASE
 from pipeline.core.outcome import Evidence, Finding, Reason
 from pipeline.core.policy import Policy
 from pipeline.core.profile import Profile
@@ -50,7 +51,7 @@ def make(
     """Make the finding of an assessment at level alert; created the first time, updated after that."""
     e, f = assessment.episode, assessment.features
     old = track.finding
-    positive = tuple(r for r in assessment.score.reasons if r.name != "base_rate")[:TRAITS]
+    positive = tuple(r for r in assessment.score.reasons if r.name != BASE)[:TRAITS]
     session = e.challenge.session_id or (e.login.session_id if e.login is not None else None)
     live = _call_live_now(assessment, policy)
     return Finding(
@@ -119,7 +120,7 @@ def _call_live_now(assessment: Assessment, policy: Policy) -> bool | None:
 
 
 def _strongest(assessment: Assessment) -> list[Reason]:
-    return [r for r in assessment.score.reasons if r.contribution > 0 and r.name != "base_rate" and r.name not in RULES_BY_NAME]
+    return [r for r in assessment.score.reasons if r.contribution > 0 and r.name != BASE and r.name not in RULES_BY_NAME]
 
 
 def _title(a: Assessment) -> str:

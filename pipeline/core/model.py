@@ -7,6 +7,7 @@ nor acquits. Where a share is given, a weight is about ln(share among attacks / 
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from math import exp
 from typing import Protocol
 
@@ -19,6 +20,7 @@ from pipeline.core.rules import RULES, RULES_BY_NAME
 from pipeline.core.weights import FITTED
 
 INTERCEPT = -9.21  # ln(1e-4): attacks are one in 10,000 codes or fewer (domain.md, anchors)
+BASE = "base_rate"  # the name under which what is known of no code in particular contributes
 MODEL_VERSION = "2"
 WEIGHED = f"m_fitted{MODEL_VERSION}"  # the id of the model that is in force without an activation
 
@@ -34,12 +36,20 @@ class Term(msgspec.Struct, frozen=True):
     of_call: bool = False  # 0 when no call is live: not asked then
 
 
-class Score(msgspec.Struct, frozen=True, gc=False):
-    """The probability (0 to 1), its log-odds, and the contributions that add up to it, largest first by size."""
+class Score(msgspec.Struct, eq=False, gc=False):
+    """The probability (0 to 1), its log-odds, and how to say why: three assessments in four are never told, and need no words."""
 
     probability: float
     log_odds: float
-    reasons: tuple[Reason, ...]
+    explain: Callable[[], tuple[Reason, ...]]
+    explained: tuple[Reason, ...] | None = None
+
+    @property
+    def reasons(self) -> tuple[Reason, ...]:
+        """The contributions that add up to the log-odds, largest first by size."""
+        if self.explained is None:
+            self.explained = self.explain()
+        return self.explained
 
 
 class Scoring(Protocol):
@@ -178,16 +188,19 @@ class Model:
     def score(self, features: Features, rules: tuple[RuleHit, ...]) -> Score:
         """Score an episode. Contributions below 1e-9 are left out; the sum of all is the log-odds."""
         log_odds = self.weights["intercept"]
-        reasons = [Reason("base_rate", log_odds, "one code in 10,000 is an attack")]
+        parts = [(BASE, log_odds, "one code in 10,000 is an attack")]
         for name, weight, text, value in self._terms if features.call_live or features.unexplained_call else self._terms_without_call:
             x = value(features)
             if x:
-                reasons.append(Reason(name, weight * x, text))
+                parts.append((name, weight * x, text))
                 log_odds += weight * x
         for hit in rules:
             weight = self.weights[hit.name]
             if weight:
-                reasons.append(Reason(hit.name, weight, RULES_BY_NAME[hit.name].text))
+                parts.append((hit.name, weight, RULES_BY_NAME[hit.name].text))
                 log_odds += weight
-        reasons.sort(key=lambda r: (-abs(r.contribution), r.name))
-        return Score(1.0 / (1.0 + exp(-log_odds)), log_odds, tuple(reasons))
+        return Score(1.0 / (1.0 + exp(-log_odds)), log_odds, partial(_ranked, parts))
+
+
+def _ranked(parts: list[tuple[str, float, str]]) -> tuple[Reason, ...]:
+    return tuple([Reason(*part) for part in sorted(parts, key=lambda part: (-abs(part[1]), part[0]))])

@@ -11,7 +11,7 @@ from pipeline.core.breaker import Breaker
 from pipeline.core.decision import Assessment
 from pipeline.core.events import Disposed, Ms
 from pipeline.core.exoneration import exonerations
-from pipeline.core.model import Scoring
+from pipeline.core.model import BASE, Scoring
 from pipeline.core.outcome import Evidence, Finding, Hold, HoldEnded, Suppression
 from pipeline.core.policy import Policy
 from pipeline.core.snooze import in_force
@@ -171,7 +171,7 @@ def names(event: Disposed, otp_id: str, session_id: str | None, finding: Finding
 
 
 def _withdrawn(a: Assessment) -> str:
-    against = [r.text for r in a.score.reasons if r.contribution < 0 and r.name != "base_rate"][:2]
+    against = [r.text for r in a.score.reasons if r.contribution < 0 and r.name != BASE][:2]
     return "later evidence: " + "; ".join(against) if against else "later evidence no longer supports it"
 
 

@@ -24,7 +24,7 @@ class Always:
 
     def score(self, features: Features, rules: tuple[RuleHit, ...]) -> Score:
         log_odds = log(self.p / (1 - self.p))
-        return Score(self.p, log_odds, (Reason("base_rate", log_odds),))
+        return Score(self.p, log_odds, lambda: (Reason("base_rate", log_odds),))
 
 
 class Shelved:

@@ -118,7 +118,7 @@ def assessment(*reasons: tuple[str, float]) -> Assessment:
     episode = build((sent,), "o1", T0, Policy())
     assert episode is not None
     log_odds = sum(weight for _, weight in reasons)
-    score = Score(1 / (1 + exp(-log_odds)), log_odds, tuple(Reason(name, weight) for name, weight in reasons))
+    score = Score(1 / (1 + exp(-log_odds)), log_odds, lambda: tuple(Reason(name, weight) for name, weight in reasons))
     return msgspec.structs.replace(assess(episode, Profile(), Policy(), Model(Policy()), ACCOUNT), score=score)
 
 

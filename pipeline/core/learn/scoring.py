@@ -5,6 +5,7 @@ log-odds along the path, each to the feature that was asked there (Saabas' metho
 know is taken apart into its terms and rules again. All are multiplied by what the stack gives their member.
 """
 
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -12,19 +13,18 @@ from msgspec.structs import astuple
 
 from pipeline.core import rules as rules_module
 from pipeline.core.features import Features, as_dict
-from pipeline.core.learn.prediction import sigmoid
+from pipeline.core.learn.prediction import Prediction, sigmoid
 from pipeline.core.learn.schema import FeatureValue
 from pipeline.core.learn.snapshot import Snapshot, SnapshotRefused
 from pipeline.core.learn.stack import KNOWN
 from pipeline.core.learn.words import text_of
-from pipeline.core.model import Model, Score
+from pipeline.core.model import BASE, Model, Score
 from pipeline.core.outcome import Reason, RuleHit
 from pipeline.core.policy import Policy
 
 MOST_REASONS: Final = 24  # named one by one; the others are summed
 TEST: Final = "test_account"
 TEST_LOG_ODDS: Final = -20.0  # as the term of the hand-weighted model: the institution's own tests are never alerted
-BASE: Final = "base_rate"
 OTHERS: Final = "others"
 
 
@@ -47,29 +47,31 @@ class LearnedModel:
         if people is not None:
             known[KNOWN] = people.log_odds
         found = self._scorer.predict(known)
-        base, parts = found.bias, found.contributions
-        texts: dict[str, str] = {}
-        if people is not None and KNOWN in parts:
-            share = parts.pop(KNOWN) / people.log_odds
-            for name, contribution, text in map(astuple, people.reasons):
-                if name == BASE:
-                    base += share * contribution
-                else:
-                    parts[name] = parts.get(name, 0.0) + share * contribution
-                    texts[name] = text
-        if features.test_account:
-            parts[TEST] = parts.get(TEST, 0.0) + TEST_LOG_ODDS
-            texts[TEST] = "the account is the institution's own test"
-        ranked = sorted(parts.items(), key=_size, reverse=True)
-        if len(ranked) > MOST_REASONS:
-            rest = ranked[MOST_REASONS:]
-            ranked = [*ranked[:MOST_REASONS], (OTHERS, sum(c for _, c in rest))]
-            texts[OTHERS] = f"{len(rest)} others, each of them small"
-        texts[BASE] = "what the model says of a code of which nothing is known"
-        ranked.append((BASE, base))
-        ranked.sort(key=_size, reverse=True)
-        log_odds = sum(c for _, c in ranked)
-        return Score(sigmoid(log_odds), log_odds, tuple([Reason(name, c, texts.get(name) or text_of(name)) for name, c in ranked]))
+        log_odds = found.log_odds + (TEST_LOG_ODDS if features.test_account else 0.0)
+        return Score(sigmoid(log_odds), log_odds, partial(_reasons, found, people, features.test_account))
+
+
+def _reasons(found: Prediction, people: Score | None, test: bool) -> tuple[Reason, ...]:
+    base, parts = found.bias, dict(found.contributions)
+    texts = {BASE: "what the model says of a code of which nothing is known"}
+    if people is not None and KNOWN in parts:
+        share = parts.pop(KNOWN) / people.log_odds
+        for name, contribution, text in map(astuple, people.reasons):
+            if name == BASE:
+                base += share * contribution
+            else:
+                parts[name] = parts.get(name, 0.0) + share * contribution
+                texts[name] = text
+    if test:
+        parts[TEST] = parts.get(TEST, 0.0) + TEST_LOG_ODDS
+        texts[TEST] = "the account is the institution's own test"
+    ranked = sorted(parts.items(), key=_size, reverse=True)
+    if len(ranked) > MOST_REASONS:
+        rest = ranked[MOST_REASONS:]
+        ranked = [*ranked[:MOST_REASONS], (OTHERS, sum(c for _, c in rest))]
+        texts[OTHERS] = f"{len(rest)} others, each of them small"
+    ranked = sorted([*ranked, (BASE, base)], key=_size, reverse=True)
+    return tuple([Reason(name, c, texts.get(name) or text_of(name)) for name, c in ranked])
 
 
 def _size(part: tuple[str, float]) -> float:
