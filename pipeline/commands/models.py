@@ -97,7 +97,7 @@ def publish(file: Path) -> None:
 @click.option("--why", required=True, metavar="TEXT", help="The evidence, such as what `models compare` said.")
 @click.option("--by", required=True, metavar="NAME", help="Whose decision it is.")
 def promote(model_id: str, challengers: tuple[str, ...], alert: float | None, watch: float | None, why: str, by: str) -> None:
-    """Put the model ID in force: it scores from this place in the log on. `m_fitted2` is the model that the policy weighs.
+    """Put the model ID in force: it scores from this place in the log on. `m_fitted3` is the model that the policy weighs.
 
     Checks that the snapshots are in the topic `models` and may be used, then writes an activation to every partition of `events`.
     """

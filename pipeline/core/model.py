@@ -21,7 +21,7 @@ from pipeline.core.weights import FITTED
 
 INTERCEPT = -9.21  # ln(1e-4): attacks are one in 10,000 codes or fewer (domain.md, anchors)
 BASE = "base_rate"  # the name under which what is known of no code in particular contributes
-MODEL_VERSION = "2"
+MODEL_VERSION = "3"
 WEIGHED = f"m_fitted{MODEL_VERSION}"  # the id of the model that is in force without an activation
 
 

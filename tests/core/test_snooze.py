@@ -68,7 +68,7 @@ def test_what_comes_too_late_for_a_challenge_does_not_concern_it() -> None:
     assert scopes(having(late), T0 + 3 * HOUR) == ["R05"]
 
 
-@pytest.mark.parametrize(("scope", "days"), [("R05", 90), ("sim_swapped", 90), ("model", 14), ("m_fitted2", 14)])
+@pytest.mark.parametrize(("scope", "days"), [("R05", 90), ("sim_swapped", 90), ("model", 14), ("m_fitted3", 14)])
 def test_the_policy_bounds_how_long_it_lasts(scope: str, days: int) -> None:
     assert kept(snooze(scope, until=T0 + 4000 * DAY_MS), Snoozes()).until == T0 + days * DAY_MS
     assert kept(snooze(scope, until=None), Snoozes()).until == T0 + days * DAY_MS
@@ -127,7 +127,7 @@ SWAP = (("sim_swapped", 2.6), ("sim_swapped_and_new_device", 1.5))
 
 
 def by(a: Assessment, *snoozes: Snoozed) -> list[str] | None:
-    found = snoozed(in_force(having(*snoozes), T0 + HOUR, T0 + 2 * HOUR, LATENESS), a, 0.5, "m_fitted2")
+    found = snoozed(in_force(having(*snoozes), T0 + HOUR, T0 + 2 * HOUR, LATENESS), a, 0.5, "m_fitted3")
     return None if found is None else [s.scope for s in found.snoozes]
 
 
@@ -158,7 +158,7 @@ def test_several_snoozes_silence_together_and_the_fewest_are_named() -> None:
     assert by(heavy, snooze("new_user_agent"), snooze("new_network"), snooze()) == ["R05", "new_network"]
 
 
-@pytest.mark.parametrize("scope", ["model", "m_fitted2"])
+@pytest.mark.parametrize("scope", ["model", "m_fitted3"])
 def test_a_whole_model_is_silenced(scope: str) -> None:
     a = assessment(BASE, ("stranger_call_live", 20.0))
     assert by(a, snooze(scope)) == [scope]
