@@ -17,6 +17,7 @@ from pipeline.wire.instant import rfc3339
 from pipeline.wire.refusal import check_utf8, refusal
 
 DECIMALS = 6  # of probabilities, contributions and features: finer differences mean nothing
+AS_THEY_ARE = frozenset((str, int, bool, type(None)))  # types in which there is nothing to round: most of what a record holds
 Mode = Literal["live", "replay"]
 T = TypeVar("T")
 
@@ -162,17 +163,15 @@ def rounded(value: object) -> object:
     >>> rounded({"a": 0.1 + 0.2, "b": [-1e-9, 1, True]})
     {'a': 0.3, 'b': [0.0, 1, True]}
     """
-    match value:
-        case float():
-            if not math.isfinite(value):
-                raise ValueError("a number that is not finite has no place in a record")
-            return round(value, DECIMALS) + 0.0
-        case dict():
-            return {key: rounded(part) for key, part in value.items()}
-        case list() | tuple():
-            return [rounded(part) for part in value]
-        case _:
-            return value
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError("a number that is not finite has no place in a record")
+        return round(value, DECIMALS) + 0.0
+    if isinstance(value, dict):
+        return {key: part if type(part) in AS_THEY_ARE else rounded(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [part if type(part) in AS_THEY_ARE else rounded(part) for part in value]
+    return value
 
 
 def _hold(h: Hold) -> dict[str, object]:

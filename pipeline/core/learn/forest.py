@@ -18,7 +18,7 @@ from river import drift
 
 from pipeline.core.learn.chance import Chance
 from pipeline.core.learn.linear import START_LOG_ODDS
-from pipeline.core.learn.prediction import Prediction, balanced, sigmoid
+from pipeline.core.learn.prediction import Prediction, Scorer, balanced, sigmoid
 from pipeline.core.learn.schema import Encoder, FeatureValue, Row, Schema, Spread
 from pipeline.core.learn.tree import DEEPEST, Branch, Leaf, Tree, TreeSettings, TreeState, node_log_odds, share_of, trust_in
 
@@ -175,7 +175,7 @@ def check_trees(state: ForestState) -> None:
         raise ValueError(f"{len(state.members)} trees, not {state.settings.trees}")
 
 
-class ForestScorer:
+class ForestScorer(Scorer):
     """The trees as nested tuples; scoring touches nothing else. Works from a state without the leaves' observations, too."""
 
     def __init__(self, state: ForestState) -> None:

@@ -7,12 +7,12 @@ nodes behind the one where River stops are cut off.
 
 from collections.abc import Mapping
 from math import copysign, inf, log, log1p, sqrt
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from pipeline.core.learn.anomaly import Anomaly, AnomalyState
 from pipeline.core.learn.forest import ForestScorer
 from pipeline.core.learn.linear import LinearScorer
-from pipeline.core.learn.prediction import MOST_LOG_ODDS, Prediction, sigmoid
+from pipeline.core.learn.prediction import MOST_LOG_ODDS, Prediction, Scorer, sigmoid
 from pipeline.core.learn.schema import CUT, MOST, OTHER, FeatureValue, Schema, Spread, by_number, plain_number
 from pipeline.core.learn.stack import ANOMALY, INPUTS, KNOWN, BlendState, Unusual, known
 
@@ -20,7 +20,7 @@ NUMBER: Final = "number"
 NOTHING_SEEN: Final = Spread(0, 0.0, 0.0)
 
 
-class BlendScorer:
+class BlendScorer(Scorer):
     """A blend that scores."""
 
     def __init__(self, state: BlendState) -> None:
@@ -38,39 +38,52 @@ class BlendScorer:
         self._trees = [_scaled(root, of_forest * forest.scale, place) for root in forest.roots] if of_forest else []
         self._blank = _blank(state.schema, state.spreads)
         self._fields, self._absent = _fields(linear, of_linear, place)
+        self._names = [name for _, name, *_ in self._fields]
         self._unusual = Unusual(state.unusual)
         self._most_mass, self._spaces = 1.0, []
         anomaly = Anomaly(state.anomaly)  # looks at all of it, whatever it weighs
         if self._of_anomaly and state.anomaly.ready:
             self._most_mass, self._spaces = anomaly.most_mass, list(_spaces(state.anomaly, state.spreads, anomaly.least_mass, place))
 
+    def log_odds(self, features: Mapping[str, FeatureValue]) -> float:
+        return self._said(features).log_odds
+
     def predict(self, features: Mapping[str, FeatureValue]) -> Prediction:
-        row, contributions = self._row(features)
-        bias = self._bias + _within(contributions, self._linear_bias, self._linear_most)
-        steps: dict[str, float] = {}
+        said = self._said(features)
+        contributions = {name: said.of_linear * c for name, c in zip(self._names, said.parts, strict=True) if c}
         for root in self._trees:
             node = root
             while node is not None:
                 at, threshold, name, left, right = node
-                step, node = left if row[at] <= threshold else right
-                steps[name] = steps.get(name, 0.0) + step
-        bias += _within(steps, self._forest_bias, self._forest_most)
-        for name, step in steps.items():
-            contributions[name] = contributions.get(name, 0.0) + step
-        unusual = self._of_anomaly * self._unusual.standard(self._anomaly(row))
-        if unusual:
-            contributions[ANOMALY] = unusual
-        people = self._of_known * known(features)
-        if people:
-            contributions[KNOWN] = people
-        log_odds = bias + sum(contributions.values())
-        return Prediction(sigmoid(log_odds), log_odds, bias, contributions)
+                step, node = left if said.row[at] <= threshold else right
+                contributions[name] = contributions.get(name, 0.0) + said.of_forest * step
+        if said.unusual:
+            contributions[ANOMALY] = said.unusual
+        if said.people:
+            contributions[KNOWN] = said.people
+        bias = self._bias + said.of_linear * self._linear_bias + said.of_forest * self._forest_bias
+        return Prediction(sigmoid(said.log_odds), said.log_odds, bias, contributions)
 
-    def _row(self, features: Mapping[str, FeatureValue]) -> tuple[list[float], dict[str, float]]:
-        """Every column, numbers unscaled, and what the linear member contributes. Raises ValueError as ``Encoder.row`` does."""
-        row, contributions = self._blank.copy(), self._absent.copy()
+    def _said(self, features: Mapping[str, FeatureValue]) -> "Said":
+        row, parts = self._row(features)
+        linear, forest = self._linear_bias + sum(parts), self._forest_bias
+        for root in self._trees:
+            node = root
+            while node is not None:
+                at, threshold, _, left, right = node
+                step, node = left if row[at] <= threshold else right
+                forest += step
+        of_linear, of_forest = _within(linear, self._linear_most), _within(forest, self._forest_most)
+        unusual = self._of_anomaly * self._unusual.standard(self._anomaly(row))
+        people = self._of_known * known(features)
+        log_odds = self._bias + of_linear * linear + of_forest * forest + unusual + people
+        return Said(log_odds, row, parts, of_linear, of_forest, unusual, people)
+
+    def _row(self, features: Mapping[str, FeatureValue]) -> tuple[list[float], list[float]]:
+        """Every column, numbers unscaled, and what the linear member makes of each field. Raises ValueError as ``Encoder.row`` does."""
+        row, parts = self._blank.copy(), self._absent.copy()
         get = features.get
-        for name, kind, at, missing, words, other, mean, most, in_logs in self._fields:
+        for number, name, kind, at, missing, words, other, mean, most, in_logs in self._fields:
             value = get(name)
             if value is None:
                 continue
@@ -90,11 +103,8 @@ class BlendScorer:
             else:
                 raise ValueError(f"{name}: not a {'flag' if kind is bool else 'word'}")
             row[missing] = 0.0
-            if c:
-                contributions[name] = c
-            elif name in contributions:
-                del contributions[name]
-        return row, contributions
+            parts[number] = c
+        return row, parts
 
     def _anomaly(self, row: list[float]) -> float | None:
         """How unusual, 0 to 1; None before the first window is complete."""
@@ -110,15 +120,21 @@ class BlendScorer:
         return 1 - mass / self._most_mass
 
 
-def _within(contributions: dict[str, float], bias: float, most: float) -> float:
-    """The bias of a member, when its log-odds are brought within bounds with all that contributes to it; they nearly always are."""
-    total = bias + sum(contributions.values())
-    if -most <= total <= most:
-        return bias
-    factor = most / abs(total)
-    for name in contributions:
-        contributions[name] *= factor
-    return bias * factor
+class Said(NamedTuple):
+    """The log-odds, and what they are made of: the row, each field's part in the linear member, what brings both members within bounds."""
+
+    log_odds: float
+    row: list[float]
+    parts: list[float]
+    of_linear: float
+    of_forest: float
+    unusual: float
+    people: float
+
+
+def _within(log_odds: float, most: float) -> float:
+    """The factor that brings a member's log-odds within bounds; nearly always 1."""
+    return 1.0 if -most <= log_odds <= most else most / abs(log_odds)
 
 
 def _blank(schema: Schema, spreads: tuple[Spread, ...]) -> list[float]:
@@ -130,13 +146,15 @@ def _blank(schema: Schema, spreads: tuple[Spread, ...]) -> list[float]:
     return row
 
 
-def _fields(linear: LinearScorer, weight: float, place: Mapping[str, int]) -> tuple[list[tuple[Any, ...]], dict[str, float]]:
+def _fields(linear: LinearScorer, weight: float, place: Mapping[str, int]) -> tuple[list[tuple[Any, ...]], list[float]]:
     """How each feature fills the row and what it contributes, and what the absence of each contributes."""
     fields: list[tuple[Any, ...]] = []
-    absent: dict[str, float] = {}
+    absent: list[float] = []
     for name, mean, per_unit, most, in_logs, missing in linear.numbers:
-        fields.append((name, NUMBER, place[name], place[f"{name}?"], None, weight * per_unit, mean, abs(weight) * most, in_logs))
-        absent[name] = weight * missing
+        fields.append(
+            (len(fields), name, NUMBER, place[name], place[f"{name}?"], None, weight * per_unit, mean, abs(weight) * most, in_logs)
+        )
+        absent.append(weight * missing)
     for name, kind, table, other, missing in linear.words:
         if kind is bool:
             words = {word: (place[name], weight * c) for word, c in table.items()}
@@ -144,9 +162,9 @@ def _fields(linear: LinearScorer, weight: float, place: Mapping[str, int]) -> tu
         else:
             words = {word: (place[f"{name}={word}"], weight * c) for word, c in table.items()}
             rest = (place[f"{name}={OTHER}"], weight * other)
-        fields.append((name, kind, 0, place[f"{name}?"], words, rest, 0.0, 0.0, False))
-        absent[name] = weight * missing
-    return fields, {name: c for name, c in absent.items() if c}
+        fields.append((len(fields), name, kind, 0, place[f"{name}?"], words, rest, 0.0, 0.0, False))
+        absent.append(weight * missing)
+    return fields, absent
 
 
 def _scaled(node: Any, scale: float, place: Mapping[str, int]) -> Any:

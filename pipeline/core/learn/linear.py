@@ -7,7 +7,7 @@ from typing import Literal
 import msgspec
 
 from pipeline.core.learn.logistic import Logistic, LogisticSettings, LogisticState
-from pipeline.core.learn.prediction import Prediction, sigmoid
+from pipeline.core.learn.prediction import Prediction, Scorer, sigmoid
 from pipeline.core.learn.schema import CUT, MOST, OTHER, Encoder, FeatureValue, Field, Schema, Spread, by_number, plain_number
 
 START_LOG_ODDS = -6.9  # ln(1/1000), before anything was learned: the upper end of the priors in the field (one per OTP login, at most)
@@ -50,7 +50,7 @@ class Linear:
         return LinearScorer(self.schema, self.encoder.spreads(), self.logistic.state())
 
 
-class LinearScorer:
+class LinearScorer(Scorer):
     """The linear model with everything multiplied out: a feature's contribution is one look-up, or one multiplication.
 
     Contributions are weight times distance from neutral: for a number the mean, for a flag "no", for a category no word at all. Written

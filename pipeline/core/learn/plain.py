@@ -4,11 +4,11 @@ from collections.abc import Mapping
 
 from river import linear_model, preprocessing
 
-from pipeline.core.learn.prediction import Prediction, logit, sigmoid
+from pipeline.core.learn.prediction import Prediction, Scorer, logit, sigmoid
 from pipeline.core.learn.schema import FeatureValue, Schema
 
 
-class Plain:
+class Plain(Scorer):
     """Plain River, scored as it stands: no imbalance, no missing columns, no reasons. A missing number is a zero, as is usual."""
 
     def __init__(self, schema: Schema) -> None:

@@ -29,6 +29,10 @@ class Scorer(Protocol):
     def predict(self, features: Mapping[str, FeatureValue]) -> Prediction:
         """Score one example. Raises ValueError when a known feature has a value of the wrong kind or one that is not finite."""
 
+    def log_odds(self, features: Mapping[str, FeatureValue]) -> float:
+        """The log-odds of ``predict``, to the bit; for some models far sooner than with what they are made of. Raises as it does."""
+        return self.predict(features).log_odds
+
 
 class Learner(Protocol):
     """A model that learns one example at a time, within bounded memory."""

@@ -13,7 +13,7 @@ from msgspec.structs import astuple
 
 from pipeline.core import rules as rules_module
 from pipeline.core.features import Features, as_dict
-from pipeline.core.learn.prediction import Prediction, sigmoid
+from pipeline.core.learn.prediction import Scorer, sigmoid
 from pipeline.core.learn.schema import FeatureValue
 from pipeline.core.learn.snapshot import Snapshot, SnapshotRefused
 from pipeline.core.learn.stack import KNOWN
@@ -46,13 +46,13 @@ class LearnedModel:
         people = self._people.score(features, rules) if self._people is not None else None
         if people is not None:
             known[KNOWN] = people.log_odds
-        found = self._scorer.predict(known)
-        log_odds = found.log_odds + (TEST_LOG_ODDS if features.test_account else 0.0)
-        return Score(sigmoid(log_odds), log_odds, partial(_reasons, found, people, features.test_account))
+        log_odds = self._scorer.log_odds(known) + (TEST_LOG_ODDS if features.test_account else 0.0)
+        return Score(sigmoid(log_odds), log_odds, partial(_reasons, self._scorer, known, people, features.test_account))
 
 
-def _reasons(found: Prediction, people: Score | None, test: bool) -> tuple[Reason, ...]:
-    base, parts = found.bias, dict(found.contributions)
+def _reasons(scorer: Scorer, known: dict[str, FeatureValue], people: Score | None, test: bool) -> tuple[Reason, ...]:
+    found = scorer.predict(known)
+    base, parts = found.bias, found.contributions
     texts = {BASE: "what the model says of a code of which nothing is known"}
     if people is not None and KNOWN in parts:
         share = parts.pop(KNOWN) / people.log_odds

@@ -68,6 +68,8 @@ def test_it_says_what_the_blend_says(weights: Weights, x: dict[str, FeatureValue
     known = x if people is None else {**x, KNOWN: people}
     said = scorer.predict(known)
     assert said.log_odds == pytest.approx(by_its_members(learner, known), abs=1e-8)
+    assert scorer.log_odds(known) == said.log_odds
+    assert scorer.predict(dict(reversed(known.items()))) == said
     assert adds_up(said)
 
 
