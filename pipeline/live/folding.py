@@ -5,7 +5,6 @@ dead letter and its entity is set aside (``quarantine``), its neighbours go on.
 """
 
 import asyncio
-import gc
 import logging
 import time
 from abc import ABC, abstractmethod
@@ -23,6 +22,7 @@ from pipeline.live.batch import Batch, OpenAdmission, Record
 from pipeline.live.bug import Bug
 from pipeline.live.effects import Effects
 from pipeline.live.health import Health
+from pipeline.live.memory import give_back
 from pipeline.live.outbox import Outbox
 from pipeline.live.quarantine import Quarantine
 from pipeline.live.stage import ReadAgain, Reader
@@ -180,7 +180,7 @@ class FoldingStage(ABC, Generic[F]):
         state = held.state
         log.info("%s: %s is ours, epoch %d, %d entities, after %.2f s", self.name, state, state.epoch, len(state), seconds)
         if not any(other.claim is not None and not other.claim.done() for other in self._held.values() if other is not held):
-            gc.collect()  # a closed consumer is a cycle that holds megabytes it has fetched, and app.COLLECT_EVERY is long
+            give_back()
 
     async def prepare(self, batch: Batch) -> None:
         """Wait until the batch's partition is claimed. Raises what the claim raised."""
