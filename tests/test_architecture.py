@@ -102,7 +102,7 @@ def test_core_and_wire_are_pure(module: str) -> None:
 
 
 def test_a_worker_loads_what_only_learning_needs_when_it_is_needed() -> None:
-    """River and SciPy take 110 MB and a second or more to load, in each worker."""
+    """River and SciPy take 110 MB and a second or more to load, in each worker; scoring by a learned model needs neither."""
     look = "import sys, pipeline.live.app; print(*sorted({'river', 'scipy', 'numpy'} & sys.modules.keys()))"
     said = subprocess.run([sys.executable, "-c", look], cwd=ROOT, check=True, capture_output=True, text=True).stdout.split()
     assert said == []

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from pipeline.commands.delayed import Figures, Transaction
     from pipeline.core.learn.prediction import Learner
-    from pipeline.core.learn.stack import BlendSettings
+    from pipeline.core.learn.states import BlendSettings
 
 DATA = Path("../shared/data/fdh")
 OUT = Path("out/model-benchmark.json")
@@ -189,10 +189,7 @@ def settings(
     rate: float = 0.02, repeat: float = 6.0, shrink: float = 0.0, columns: int = 20, linear_weight: float = 0.0, stack_rate: float = 0.001
 ) -> "BlendSettings":
     """The settings of the benchmark, or ones that differ in what was tried."""
-    from pipeline.core.learn.forest import ForestSettings
-    from pipeline.core.learn.logistic import LogisticSettings
-    from pipeline.core.learn.stack import BlendSettings
-    from pipeline.core.learn.tree import TreeSettings
+    from pipeline.core.learn.states import BlendSettings, ForestSettings, LogisticSettings, TreeSettings
 
     # half of the columns say "missing", and in this table nothing is: 20 of 36 columns are as 10 of the 18 that speak
     tree = TreeSettings(columns_per_leaf=columns, grace_period=50, delta=0.01, tau=0.05, shrink=shrink)

@@ -15,6 +15,7 @@ from nacl.signing import SigningKey
 from pipeline.core.errors import InvalidEvent
 from pipeline.core.learn.drift import Drift, DriftWatch
 from pipeline.core.learn.prediction import logit, sigmoid
+from pipeline.core.learn.restored import learner_of
 from pipeline.core.learn.shelf import checked, goes_on
 from pipeline.core.learn.snapshot import Snapshot, SnapshotRefused, read_snapshot
 from pipeline.core.learn.student import Student
@@ -112,7 +113,7 @@ class LearnStage:
     def _begun(self, newest: Snapshot | None) -> Student:
         if newest is None:
             return Student(self._policy)
-        learner = newest.learner()
+        learner = learner_of(newest)
         try:
             return Student.after(self._policy, newest.content, learner)  # type: ignore[arg-type]  # a snapshot of the learner is a blend
         except ValueError as e:

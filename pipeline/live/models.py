@@ -9,13 +9,15 @@ import logging
 import time
 from collections.abc import Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final, Protocol
 
 from nacl.signing import VerifyKey
 
 from pipeline.core.champion import named_by
 from pipeline.core.errors import InvalidEvent
 from pipeline.core.events import Activation
+from pipeline.core.learn.shelf import SnapshotShelf
+from pipeline.core.learn.snapshot import SnapshotRefused
 from pipeline.core.model import Scoring
 from pipeline.core.policy import Policy
 from pipeline.live import metrics
@@ -23,10 +25,6 @@ from pipeline.live.changelog import ChangelogReader
 from pipeline.live.state import OpenChangelog
 from pipeline.settings import Settings
 from pipeline.wire.codec import decode_event
-
-if TYPE_CHECKING:  # loaded when a model is first needed: River and SciPy take 110 MB and seconds that most workers never need
-    from pipeline.core.learn.shelf import SnapshotShelf
-    from pipeline.core.learn.snapshot import SnapshotRefused
 
 log = logging.getLogger(__name__)
 TOPIC: Final = "models"
@@ -72,8 +70,7 @@ class LiveShelf:
         patience_s: float = PATIENCE_S,
     ) -> None:
         """``key``: None where none is configured; then nothing can be checked. ``topic``: full name."""
-        self._policy, self._key = policy, key
-        self._shelf: SnapshotShelf | None = None  # until the first model is needed
+        self._shelf = None if key is None else SnapshotShelf(policy, key, self._refused)
         self._topic, self._open, self._stage, self._patience_s = topic, open_changelog, stage, patience_s
         self._turn = asyncio.Lock()
 
@@ -88,14 +85,12 @@ class LiveShelf:
         wanted = {i for i in ids if self._shelf is None or not self._shelf.knows(i)}
         if not wanted:
             return
-        if self._key is None:
+        shelf = self._shelf
+        if shelf is None:
             raise ModelMissing(
                 f"the log activates {', '.join(sorted(wanted))}; name the key to check it with: OFFHOOK_MODEL_PUBLIC_KEY_FILE"
             )
         async with self._turn, self._open(self._topic, 0) as reader:
-            if self._shelf is None:
-                self._shelf = await asyncio.to_thread(self._begun, self._key)
-            shelf = self._shelf
             position, until = 0, time.monotonic() + self._patience_s
             while True:
                 found: list[tuple[str, bytes]] = []
@@ -114,12 +109,7 @@ class LiveShelf:
                     raise ModelMissing(f"{self._topic} has no snapshot of {', '.join(missing)}, which the log activates")
                 await asyncio.sleep(LOOK_AGAIN_S)
 
-    def _begun(self, key: VerifyKey) -> "SnapshotShelf":
-        from pipeline.core.learn.shelf import SnapshotShelf
-
-        return SnapshotShelf(self._policy, key, self._refused)
-
-    def _refused(self, model_id: str, error: "SnapshotRefused") -> None:
+    def _refused(self, model_id: str, error: SnapshotRefused) -> None:
         metrics.MODELS_REFUSED.labels(self._stage, error.reason).inc()
         log.error(
             "%s: the model %s is refused and does not score: %s",

@@ -15,11 +15,11 @@ from typing import NamedTuple
 
 from pipeline.core.learn.chance import Chance
 from pipeline.core.learn.examples import Example, Replaced, learn_example
-from pipeline.core.learn.linear import Linear, LinearState
-from pipeline.core.learn.logistic import LogisticSettings, LogisticState
+from pipeline.core.learn.linear import Linear
 from pipeline.core.learn.measures import average_precision
 from pipeline.core.learn.prediction import Scorer, logit
 from pipeline.core.learn.schema import Field, Schema, Spread
+from pipeline.core.learn.states import LinearState, LogisticSettings, LogisticState
 from pipeline.core.learn.vocabulary import episode_schema
 from pipeline.core.model import INTERCEPT
 from pipeline.replay.card import Interval

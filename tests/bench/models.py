@@ -15,7 +15,7 @@ from pipeline.core.features import Features
 from pipeline.core.kept import features_of
 from pipeline.core.learn.scoring import LearnedModel
 from pipeline.core.learn.snapshot import read_snapshot
-from pipeline.core.learn.stack import BlendState
+from pipeline.core.learn.states import BlendState
 from pipeline.core.model import Model, Scoring
 from pipeline.core.outcome import RuleHit
 from pipeline.core.policy import Policy

@@ -1,10 +1,11 @@
 """How many records a second, with all work awaited before the ack? Each stage alone on a preloaded backlog, and a plain Faust agent beside.
 
-A stage's time runs from its claim of the partitions (its first record in the changelog) to its last record there, both stamped by the
-broker: the changelog is the last thing awaited before the ack. Ingest has none; its time is that of what it writes.
+A stage's time runs from when it is woken before its backlog to its last record in the changelog, stamped by the broker: the changelog is
+the last thing awaited before the ack. Ingest has none; its time is that of what it writes.
 """
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -100,33 +101,34 @@ def _folding(
     prepare: Callable[[Deployment], None] | None = None,
     **settings: object,
 ) -> list[Figure]:
-    """``prepare``: what the deployment is given first; all that follows from it is done before the time runs."""
+    """Workers that have joined sleep (SIGSTOP) while the backlog is laid before them; the time runs from when they are woken.
+
+    ``prepare``: what the deployment is given first; all that follows from it is done before the time runs.
+    """
     live = _new(broker, **settings)
-    preloaded = processes == 1 and prepare is None
     try:
         if prepare is not None:
             prepare(live)
-        if preloaded:
-            broker.append(live.prefix, topic, records)
         workers = [live.start(stage) for _ in range(processes)]
         broker.wait(f"{live.prefix}{stage}-state", PARTITIONS)
-        if not preloaded:  # all of them have joined: it lasts until then
-            while live.owners(stage) < processes:
-                time.sleep(0.5)
-            live.settled((stage,), WITHIN_S)
-            time.sleep(2)
-        since = int(time.time() * 1000)
+        while live.owners(stage) < processes:
+            time.sleep(0.5)
+        live.settled((stage,), WITHIN_S)
+        time.sleep(2)
+        for worker in workers:
+            worker.send_signal(signal.SIGSTOP)
+        broker.append(live.prefix, topic, records)
         cpu, broker_cpu = sum(cpu_of(w.pid) for w in workers), broker.cpu()
-        if not preloaded:
-            broker.append(live.prefix, topic, records)
+        since = int(time.time() * 1000)
+        for worker in workers:
+            worker.send_signal(signal.SIGCONT)
         live.settled((stage,), WITHIN_S)
         used, broker_used = sum(cpu_of(w.pid) for w in workers) - cpu, broker.cpu() - broker_cpu
         for worker in workers:
             live.stop(worker)
         ends = broker.ends(f"{live.prefix}{stage}-state")
-        start = min(first for first, _ in ends) if preloaded else since
         count = sum(record.key is not None for record in records)
-        rate = count / (max(last for _, last in ends) - start) * 1000
+        rate = count / (max(last for _, last in ends) - since) * 1000
         unit = "events/s" if stage == "detect" else "records/s"
         could = f"; {count / used:,.0f} for each second of processor time" if used else ""
         note = f"{count:,} {topic}, one process{could}"

@@ -105,10 +105,11 @@ class Features(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc
 FIELDS = Features.__struct_fields__
 
 
+def rounded_values(features: Features) -> list[FeatureValue | None]:
+    """The features in their order, floats rounded to six digits, as decisions have them."""
+    return [round(value, 6) + 0.0 if type(value) is float else value for value in astuple(features)]
+
+
 def as_dict(features: Features) -> dict[str, FeatureValue]:
     """The features that are there, floats rounded to six digits."""
-    return {
-        name: round(value, 6) + 0.0 if type(value) is float else value
-        for name, value in zip(FIELDS, astuple(features), strict=True)
-        if value is not None
-    }
+    return {name: value for name, value in zip(FIELDS, rounded_values(features), strict=True) if value is not None}

@@ -5,43 +5,14 @@ feature follows the busier branch, as River does. Every example counts as one: w
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Any
 
-import msgspec
-from msgspec import Meta
 from river import anomaly
 from river.tree.padded import PaddedBranch, PaddedLeaf
 
-from pipeline.core.learn.schema import Encoder, FeatureValue, Row, Schema, Spread
-
-
-class AnomalySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Names as in River. A tree has 2 ** (height + 1) - 1 nodes: at height 15 the first example takes 19 s, above 10 is not allowed."""
-
-    trees: Annotated[int, Meta(ge=1, le=50)] = 10
-    height: Annotated[int, Meta(ge=1, le=10)] = 7
-    window: Annotated[int, Meta(ge=10, le=100_000)] = 500
-
-
-class SpaceState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One tree, nodes in preorder: the tests of the inner ones, then the masses of all in the last window and in this one."""
-
-    columns: tuple[int, ...]
-    thresholds: tuple[float, ...]
-    last: tuple[Annotated[int, Meta(ge=0)], ...]
-    current: tuple[Annotated[int, Meta(ge=0)], ...]
-
-
-class AnomalyState(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="anomaly"):
-    """Half-space trees in numbers; none before the first example, when ``seed`` decides their tests."""
-
-    schema: Schema
-    spreads: tuple[Spread, ...]
-    settings: AnomalySettings
-    seed: int
-    seen: Annotated[int, Meta(ge=0)]  # in this window
-    ready: bool  # one window is complete
-    trees: tuple[SpaceState, ...]
+from pipeline.core.learn.encoder import Encoder
+from pipeline.core.learn.schema import FeatureValue, Row, Schema
+from pipeline.core.learn.states import AnomalySettings, AnomalyState, SpaceState, check_spaces, columns_of_spaces
 
 
 class Anomaly:
@@ -49,16 +20,15 @@ class Anomaly:
 
     def __init__(self, state: AnomalyState) -> None:
         """Raises ValueError when the trees do not fit the settings or the schema."""
+        check_spaces(state)
         s = state.settings
         self.schema, self.settings, self.seed = state.schema, s, state.seed
         self.encoder = Encoder(state.schema, state.spreads)
-        self.columns = tuple(c for c in state.schema.columns if not c.endswith("?"))
+        self.columns = columns_of_spaces(state.schema)
         self._numbers = [f.columns for f in state.schema.fields if f.kind == "number"]
         self._words = [(f.columns[:-1], f.columns[-1]) for f in state.schema.fields if f.kind != "number"]
         self.model = anomaly.HalfSpaceTrees(n_trees=s.trees, height=s.height, window_size=s.window, seed=state.seed)
         if state.trees:
-            if len(state.trees) != s.trees:
-                raise ValueError(f"{len(state.trees)} half-space trees, not {s.trees}")
             self.model.trees = [self._plant(tree) for tree in state.trees]
             self.model._tree_nodes = [list(tree.iter_dfs()) for tree in self.model.trees]
             self.model.counter, self.model._first_window = state.seen, not state.ready
@@ -90,16 +60,6 @@ class Anomaly:
     def score_row(self, row: Row, scaled: Row) -> float | None:
         return None if self.model._first_window else float(self.model.score_one(self.point(row, scaled)))
 
-    @property
-    def least_mass(self) -> float:
-        """River looks at no node below one that fewer examples of the last window have come to."""
-        return float(self.model.size_limit)
-
-    @property
-    def most_mass(self) -> float:
-        """What the masses are divided by."""
-        return float(self.model._max_score)
-
     def point(self, row: Row, scaled: Row) -> Row:
         """The place of an example in the unit cube, without the columns of what is missing."""
         out = {}
@@ -128,11 +88,6 @@ class Anomaly:
         return AnomalyState(self.schema, self.encoder.spreads(), self.settings, self.seed, m.counter, not m._first_window, trees)
 
     def _plant(self, tree: SpaceState) -> Any:
-        inner = 2**self.settings.height - 1
-        if not len(tree.columns) == len(tree.thresholds) == inner or not len(tree.last) == len(tree.current) == 2 * inner + 1:
-            raise ValueError("a half-space tree of another height")
-        if not all(0 <= c < len(self.columns) for c in tree.columns):
-            raise ValueError("a half-space tree over columns that are not there")
         tests = zip(tree.columns, tree.thresholds, strict=True)
         masses = zip(tree.last, tree.current, strict=True)
 

@@ -12,13 +12,15 @@ from collections.abc import Mapping
 from math import log
 
 from pipeline.core.learn.anomaly import Anomaly
+from pipeline.core.learn.blend_scorer import BlendScorer
+from pipeline.core.learn.encoder import Encoder
 from pipeline.core.learn.forest import Forest
-from pipeline.core.learn.frozen import BlendScorer
-from pipeline.core.learn.linear import START_LOG_ODDS, Linear
-from pipeline.core.learn.logistic import Logistic, LogisticState
-from pipeline.core.learn.prediction import bounded, logit, sigmoid
-from pipeline.core.learn.schema import Encoder, FeatureValue, Schema, Spread
-from pipeline.core.learn.stack import ANOMALY, INPUTS, KNOWN, BlendSettings, BlendState, PriorState, Unusual, known
+from pipeline.core.learn.linear import Linear
+from pipeline.core.learn.logistic import Logistic
+from pipeline.core.learn.prediction import START_LOG_ODDS, bounded, logit, sigmoid
+from pipeline.core.learn.schema import FeatureValue, Schema, Spread
+from pipeline.core.learn.stack import ANOMALY, INPUTS, KNOWN, Unusual, known
+from pipeline.core.learn.states import BlendSettings, BlendState, LogisticState, PriorState
 
 PRIOR_MEMORY = 20_000.0  # examples of the population over which the prior is remembered
 
@@ -57,7 +59,7 @@ class Blend:
             "linear": bounded(self.linear.logistic.log_odds(scaled)),
             "forest": bounded(self.forest.log_odds(row)),
             ANOMALY: self.unusual.standard(score),
-            KNOWN: known(features),
+            KNOWN: known(features.get(KNOWN)),
         }
         self.said = self.stack.log_odds(inputs)
         self.stack.learn(inputs, label, weight)

@@ -7,68 +7,24 @@ which never move where one example in a thousand is a fraud. And all state is nu
 in native code. The forest's log-odds are the mean of its trees'.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from math import isfinite, log
-from typing import Annotated, Any
 
-import msgspec
-from msgspec import Meta
 from river import drift
 
 from pipeline.core.learn.chance import Chance
-from pipeline.core.learn.linear import START_LOG_ODDS
-from pipeline.core.learn.prediction import Prediction, Scorer, balanced, sigmoid
-from pipeline.core.learn.schema import Encoder, FeatureValue, Row, Schema, Spread
-from pipeline.core.learn.tree import DEEPEST, Branch, Leaf, Tree, TreeSettings, TreeState, node_log_odds, share_of, trust_in
+from pipeline.core.learn.encoder import Encoder
+from pipeline.core.learn.forest_scorer import ForestScorer
+from pipeline.core.learn.prediction import START_LOG_ODDS, balanced, sigmoid
+from pipeline.core.learn.schema import FeatureValue, Row, Schema
+from pipeline.core.learn.states import ForestSettings, ForestState, MemberState, WatchState, check_trees
+from pipeline.core.learn.tree import Tree
 
 MOST_LOSS = 5.0  # of one example, as the detectors see it: one wrong label is no drift
 # A rise of the mean loss by less than this is no drift. Page-Hinkley fires by chance with odds of about exp(-2 * TOLERATED * threshold /
 # variance), and the variance is 0.2 to 0.5, as rare frauds cost much: River's own 0.005 replaces healthy trees every few thousand examples.
 TOLERATED = 0.05
-
-
-class ForestSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How many trees, how often each learns an example, and when one is replaced. ``balance``: see ``prediction.balanced``."""
-
-    trees: Annotated[int, Meta(ge=1, le=64)] = 10
-    repeat: Annotated[float, Meta(gt=0, le=10)] = 1.0  # mean of the Poisson number of times (lambda)
-    balance: Annotated[float, Meta(gt=0, le=1e6)] = 5.0
-    warning: Annotated[float, Meta(gt=0)] = 25.0  # excess log loss, summed: a tree in the background begins to grow
-    drift: Annotated[float, Meta(gt=0)] = 75.0  # and takes over
-    tree: TreeSettings = TreeSettings()
-
-
-class WatchState(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_like=True):
-    """A Page-Hinkley detector in numbers."""
-
-    count: Annotated[float, Meta(ge=0)] = 0.0
-    mean: float = 0.0
-    rise: float = 0.0
-    least: float | None = None
-    fall: float = 0.0
-    most: float = -1.0  # where River begins
-    fired: bool = False
-
-
-class MemberState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One tree of the forest, with what watches it and what grows behind it."""
-
-    tree: TreeState = TreeState()
-    warning: WatchState = WatchState()
-    drift: WatchState = WatchState()
-    background: TreeState | None = None
-
-
-class ForestState(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="forest"):
-    """A forest learner in numbers. ``dice``: the state of its generator. ``replaced``: trees that drift has cost so far."""
-
-    schema: Schema
-    spreads: tuple[Spread, ...]
-    settings: ForestSettings
-    dice: Annotated[int, Meta(ge=0)]
-    replaced: Annotated[int, Meta(ge=0)]
-    members: tuple[MemberState, ...]
 
 
 class Member:
@@ -168,68 +124,3 @@ class Forest:
 
     def scorer(self) -> "ForestScorer":
         return ForestScorer(self.state(to_learn=False))
-
-
-def check_trees(state: ForestState) -> None:
-    if len(state.members) != state.settings.trees:
-        raise ValueError(f"{len(state.members)} trees, not {state.settings.trees}")
-
-
-class ForestScorer(Scorer):
-    """The trees as nested tuples; scoring touches nothing else. Works from a state without the leaves' observations, too."""
-
-    def __init__(self, state: ForestState) -> None:
-        """Raises ValueError when the state does not fit its own schema or settings."""
-        self.encoder = Encoder(state.schema, state.spreads)
-        check_trees(state)
-        settings = state.settings
-        start = START_LOG_ODDS + log(settings.balance)
-        trees = [flatten(iter(m.tree.nodes), state.schema, settings.tree) if m.tree.nodes else (start, None) for m in state.members]
-        self.bias = sum(base for base, _ in trees) / len(trees) - log(settings.balance)
-        self.roots = [root for _, root in trees]
-        self.scale = 1.0 / len(trees)
-
-    def predict(self, features: Mapping[str, FeatureValue]) -> Prediction:
-        row, scale = self.encoder.row(features), self.scale
-        contributions: dict[str, float] = {}
-        for root in self.roots:
-            node = root
-            while node is not None:
-                column, threshold, name, left, right = node
-                step, node = left if row[column] <= threshold else right
-                contributions[name] = contributions.get(name, 0.0) + step * scale
-        log_odds = self.bias
-        for c in contributions.values():
-            log_odds += c
-        return Prediction(sigmoid(log_odds), log_odds, self.bias, contributions)
-
-
-def flatten(nodes: Iterator[Branch | Leaf], schema: Schema, settings: TreeSettings) -> tuple[float, Any]:
-    """A tree's log-odds at the root, and its tests: ``(column, threshold, feature, (step, left), (step, right))``; None for a leaf.
-
-    Raises ValueError when the nodes are no tree over the columns of the schema.
-    """
-    share = 0.5
-
-    def flat(depth: int) -> tuple[float, Any]:
-        nonlocal share
-        node = next(nodes, None)
-        if node is None or depth > DEEPEST:
-            raise ValueError("a branch without its children" if node is None else "too deep")
-        stats = {False: node.benign or 0.0, True: node.fraud or 0.0}
-        if depth == 0:
-            share = share_of(stats)
-        here = node_log_odds(stats, share)
-        if isinstance(node, Leaf):
-            return here, None
-        if node.column >= len(schema.columns):
-            raise ValueError(f"no column {node.column}")
-        column, trust = schema.columns[node.column], trust_in(stats, settings.shrink)
-        (left, under_left), (right, under_right) = flat(depth + 1), flat(depth + 1)
-        steps = ((left - here) * trust, under_left), ((right - here) * trust, under_right)
-        return here, (column, node.threshold, schema.owner[column], *steps)
-
-    tree = flat(0)
-    if next(nodes, None) is not None:
-        raise ValueError("nodes left over")
-    return tree

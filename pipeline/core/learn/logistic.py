@@ -2,33 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from math import log
-from typing import Annotated
 
-import msgspec
-from msgspec import Meta
 from river import linear_model, optim, utils
 
 from pipeline.core.learn.prediction import balanced
+from pipeline.core.learn.states import LogisticState
 
 MOST_GRADIENT = 5.0  # a single example, whatever its weight, moves no weight by more than the rate times this
-
-
-class LogisticSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How fast it learns. ``balance``: see ``prediction.balanced``."""
-
-    rate: Annotated[float, Meta(gt=0, le=1)] = 0.003
-    intercept_rate: Annotated[float, Meta(gt=0, le=1)] = 0.01
-    l2: Annotated[float, Meta(ge=0, le=1)] = 0.0
-    balance: Annotated[float, Meta(gt=0, le=1e6)] = 5.0
-
-
-class LogisticState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """All of it in numbers: settings, weights in the order of the columns, the intercept as learned (``balance`` not yet taken off)."""
-
-    settings: LogisticSettings
-    weights: tuple[float, ...]
-    intercept: float
-    steps: Annotated[int, Meta(ge=0)]
 
 
 class Logistic:

@@ -1,6 +1,6 @@
 """What does a learner say, and what must every learner be able to do? The protocols that the rest of the layer implements."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from math import exp, log
 from typing import Protocol
 
@@ -8,6 +8,7 @@ import msgspec
 
 from pipeline.core.learn.schema import FeatureValue, Schema
 
+START_LOG_ODDS = -6.9  # ln(1/1000), before anything was learned: the upper end of the priors in the field (one per OTP login, at most)
 MOST_LOG_ODDS = 30.0  # beyond, a probability is 0 or 1 in every digit that matters; keeps members finite when they are combined
 
 
@@ -29,9 +30,18 @@ class Scorer(Protocol):
     def predict(self, features: Mapping[str, FeatureValue]) -> Prediction:
         """Score one example. Raises ValueError when a known feature has a value of the wrong kind or one that is not finite."""
 
-    def log_odds(self, features: Mapping[str, FeatureValue]) -> float:
-        """The log-odds of ``predict``, to the bit; for some models far sooner than with what they are made of. Raises as it does."""
-        return self.predict(features).log_odds
+    def over(self, names: Sequence[str]) -> "Ask":
+        """The scorer for examples that are given as values in the order of ``names``; None is absent. Raises as ``predict`` does."""
+
+        def ask(values: Sequence[FeatureValue | None]) -> tuple[float, Callable[[], Prediction]]:
+            said = self.predict({name: value for name, value in zip(names, values, strict=True) if value is not None})
+            return said.log_odds, lambda: said
+
+        return ask
+
+
+# Values -> the log-odds of ``predict``, to the bit, and the prediction when somebody wants it: some models say the one far sooner.
+Ask = Callable[[Sequence[FeatureValue | None]], tuple[float, Callable[[], Prediction]]]
 
 
 class Learner(Protocol):

@@ -13,7 +13,6 @@ from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
-from river import preprocessing
 
 FeatureValue = float | int | bool | str
 Row = dict[str, float]  # every column of a schema, in its order
@@ -88,54 +87,9 @@ def by_number(schema: Schema, spreads: tuple[Spread, ...]) -> dict[str, Spread]:
     return dict(zip(schema.numbers, spreads, strict=False))
 
 
-class Encoder:
-    """Features -> Row. Learns the mean and spread of the numbers that are there (River's StandardScaler)."""
-
-    def __init__(self, schema: Schema, spreads: tuple[Spread, ...] = ()) -> None:
-        """Raises ValueError when ``spreads`` does not fit the schema: one for each number, in its order, or none at all."""
-        self.schema = schema
-        seen = {name: s for name, s in by_number(schema, spreads).items() if s.count}
-        self.scaler = preprocessing.StandardScaler._from_state(
-            counts={name: s.count for name, s in seen.items()},
-            means={name: s.mean for name, s in seen.items()},
-            vars={name: s.variance for name, s in seen.items()},
-        )
-
-    def learn(self, features: Mapping[str, FeatureValue]) -> None:
-        """Take the numbers that are there into the means and spreads. Raises ValueError as ``row`` does."""
-        self.scaler.learn_one(
-            {f.name: number(f, features[f.name]) for f in self.schema.fields if f.kind == "number" and f.name in features}
-        )
-
-    def spreads(self) -> tuple[Spread, ...]:
-        s = self.scaler  # .get, not []: its dictionaries grow by being asked
-        return tuple(Spread(s.counts.get(n, 0), s.means.get(n, 0.0), s.vars.get(n, 0.0)) for n in self.schema.numbers)
-
-    def row(self, features: Mapping[str, FeatureValue]) -> Row:
-        """Every column, numbers unscaled. Raises ValueError on a value of the wrong kind or that is not finite."""
-        row = dict.fromkeys(self.schema.columns, 0.0)
-        for field in self.schema.fields:
-            name = field.name
-            value = features.get(name)
-            if value is None:
-                row[f"{name}?"] = 1.0
-                if field.kind == "number":
-                    row[name] = self.scaler.means.get(name, 0.0)
-            elif field.kind == "number":
-                row[name] = number(field, value)
-            elif field.kind == "flag":
-                row[name] = flag(field, value)
-            else:
-                row[word_column(field, value)] = 1.0
-        return row
-
-    def scaled(self, row: Row) -> Row:
-        """The row with its numbers in standard deviations from their means, cut at ``CUT``."""
-        means, variances = self.scaler.means, self.scaler.vars
-        out = dict(row)
-        for name in self.schema.numbers:
-            out[name] = standardise(row[name], means.get(name, 0.0), variances.get(name, 0.0))
-        return out
+def means_of(schema: Schema, spreads: tuple[Spread, ...]) -> dict[str, float]:
+    """The mean of each number that has been seen. Raises ValueError as ``by_number`` does."""
+    return {name: s.mean for name, s in by_number(schema, spreads).items() if s.count}
 
 
 MOST = 1e12  # a number beyond is taken for this: its square must stay finite
@@ -171,3 +125,22 @@ def word_column(field: Field, value: FeatureValue) -> str:
     if not isinstance(value, str):
         raise ValueError(f"{field.name}: not a word")
     return f"{field.name}={value if value in field.words else OTHER}"
+
+
+def row_of(schema: Schema, means: Mapping[str, float], features: Mapping[str, FeatureValue]) -> Row:
+    """Every column, numbers unscaled, absent ones at their means. Raises ValueError on a value of the wrong kind or that is not finite."""
+    row = dict.fromkeys(schema.columns, 0.0)
+    for field in schema.fields:
+        name = field.name
+        value = features.get(name)
+        if value is None:
+            row[f"{name}?"] = 1.0
+            if field.kind == "number":
+                row[name] = means.get(name, 0.0)
+        elif field.kind == "number":
+            row[name] = number(field, value)
+        elif field.kind == "flag":
+            row[name] = flag(field, value)
+        else:
+            row[word_column(field, value)] = 1.0
+    return row

@@ -5,6 +5,7 @@ log-odds along the path, each to the feature that was asked there (Saabas' metho
 know is taken apart into its terms and rules again. All are multiplied by what the stack gives their member.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Final
 
@@ -12,8 +13,8 @@ import msgspec
 from msgspec.structs import astuple
 
 from pipeline.core import rules as rules_module
-from pipeline.core.features import Features, as_dict
-from pipeline.core.learn.prediction import Scorer, sigmoid
+from pipeline.core.features.vector import FIELDS, Features, rounded_values
+from pipeline.core.learn.prediction import Prediction, sigmoid
 from pipeline.core.learn.schema import FeatureValue
 from pipeline.core.learn.snapshot import Snapshot, SnapshotRefused
 from pipeline.core.learn.stack import KNOWN
@@ -34,7 +35,7 @@ class LearnedModel:
     def __init__(self, snapshot: Snapshot, policy: Policy) -> None:
         """Raises SnapshotRefused when the parts do not fit each other, or its terms are not those of this code."""
         self.id = snapshot.id
-        self._scorer = snapshot.scorer()
+        self._ask = snapshot.scorer().over((*FIELDS, KNOWN))
         try:
             self._people = Model(policy, snapshot.content.weights) if snapshot.content.weights else None
         except ValueError as e:
@@ -42,16 +43,16 @@ class LearnedModel:
 
     def score(self, features: Features, rules: tuple[RuleHit, ...]) -> Score:
         """Score an episode. Contributions are largest first by size; the smallest are summed under ``others``."""
-        known = as_dict(features)
         people = self._people.score(features, rules) if self._people is not None else None
-        if people is not None:
-            known[KNOWN] = people.log_odds
-        log_odds = self._scorer.log_odds(known) + (TEST_LOG_ODDS if features.test_account else 0.0)
-        return Score(sigmoid(log_odds), log_odds, partial(_reasons, self._scorer, known, people, features.test_account))
+        values = [*rounded_values(features), people.log_odds if people is not None else None]
+        log_odds, predict = self._ask(values)
+        if features.test_account:
+            log_odds += TEST_LOG_ODDS
+        return Score(sigmoid(log_odds), log_odds, partial(_reasons, predict, people, features.test_account))
 
 
-def _reasons(scorer: Scorer, known: dict[str, FeatureValue], people: Score | None, test: bool) -> tuple[Reason, ...]:
-    found = scorer.predict(known)
+def _reasons(predict: Callable[[], Prediction], people: Score | None, test: bool) -> tuple[Reason, ...]:
+    found = predict()
     base, parts = found.bias, found.contributions
     texts = {BASE: "what the model says of a code of which nothing is known"}
     if people is not None and KNOWN in parts:

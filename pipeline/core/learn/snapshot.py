@@ -18,13 +18,12 @@ from msgspec import Meta
 from nacl.exceptions import BadSignatureError
 from nacl.signing import SigningKey, VerifyKey
 
-from pipeline.core.learn.blend import Blend
-from pipeline.core.learn.forest import Forest, ForestScorer, ForestState
-from pipeline.core.learn.frozen import BlendScorer
-from pipeline.core.learn.linear import Linear, LinearScorer, LinearState
+from pipeline.core.learn.blend_scorer import BlendScorer
+from pipeline.core.learn.forest_scorer import ForestScorer
+from pipeline.core.learn.linear_scorer import LinearScorer
 from pipeline.core.learn.prediction import Learner, Scorer
 from pipeline.core.learn.schema import Schema
-from pipeline.core.learn.stack import BlendState
+from pipeline.core.learn.states import BlendState, ForestState, LinearState
 
 VERSION = 1
 MOST_BYTES = 8 << 20  # the default forest, full and with as many trees in the background: 20 * 127 leaves * 10 columns * 200 bytes = 5 MB
@@ -94,23 +93,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
         except (ValueError, IndexError, StopIteration) as e:
             raise SnapshotRefused("malformed", str(e)) from None
 
-    def learner(self) -> "Restored":
-        """Build the learner. Raises SnapshotRefused ``scoring_only``, or ``malformed`` when the parts do not fit each other."""
-        if not self.content.to_learn:
-            raise SnapshotRefused("scoring_only", self.id)
-        try:
-            match self.content.model:
-                case LinearState() as state:
-                    return Linear(state)
-                case ForestState() as state:
-                    return Forest(state)
-                case BlendState() as state:
-                    return Blend(state)
-        except (ValueError, IndexError, StopIteration) as e:
-            raise SnapshotRefused("malformed", str(e)) from None
 
-
-class Restored(Learner, Protocol):
+class WritableLearner(Learner, Protocol):
     """A learner that can be written down."""
 
     def state(self, to_learn: bool = True) -> ModelState:
@@ -125,7 +109,7 @@ class Envelope(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
 
 def write_snapshot(
-    learner: Restored,
+    learner: WritableLearner,
     key: SigningKey,
     *,
     examples: int,

@@ -14,7 +14,7 @@ from pipeline.core.learn.blend import Blend
 from pipeline.core.learn.examples import learn_example
 from pipeline.core.learn.scoring import with_known
 from pipeline.core.learn.snapshot import Content, write_snapshot
-from pipeline.core.learn.stack import BlendSettings
+from pipeline.core.learn.states import BlendSettings
 from pipeline.core.learn.vocabulary import episode_schema
 from pipeline.core.model import Model
 from pipeline.core.outcome import Example

@@ -8,76 +8,17 @@ a path add up to the score, so each column on the path gets its share exactly (S
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from math import log
-from typing import Annotated, Any, TypeAlias
+from typing import Any
 
-import msgspec
-from msgspec import Meta
 from river.forest.adaptive_random_forest import BaseTreeClassifier
 from river.proba import Gaussian
 from river.tree.nodes.branch import NumericBinaryBranch
 from river.tree.splitter import GaussianSplitter
 
 from pipeline.core.learn.chance import Chance
+from pipeline.core.learn.forest_scorer import node_log_odds, share_of, trust_in
 from pipeline.core.learn.schema import Row
-
-SMOOTHING = 1.0  # examples of the tree's own prior that every node is given, so that no node is certain
-DEEPEST = 24  # no settings allow a deeper tree; a restored one that is deeper is refused
-
-Weight = Annotated[float, Meta(ge=0)]
-Stats: TypeAlias = dict[bool, float]
-
-
-class TreeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How a tree grows. Names as in River, where it has one."""
-
-    columns_per_leaf: Annotated[int, Meta(ge=1, le=256)] = 10
-    grace_period: Annotated[int, Meta(ge=1, le=100_000)] = 20
-    delta: Annotated[float, Meta(gt=0, lt=1)] = 0.1
-    tau: Annotated[float, Meta(ge=0, le=1)] = 0.1
-    max_depth: Annotated[int, Meta(ge=1, le=DEEPEST)] = 12
-    most_leaves: Annotated[int, Meta(ge=2, le=1024)] = 128  # then its shape is final; drift replaces it
-    shrink: Annotated[float, Meta(ge=0, le=1e6)] = 0.0
-
-
-class Observed(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_like=True):
-    """What a leaf has seen of a column in one class: a weighted Gaussian, and the range."""
-
-    weight: Weight
-    mean: float
-    squares: float  # sum of squared distances from the mean
-    least: float
-    most: float
-
-
-class Leaf(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_like=True, tag="leaf"):
-    """A leaf: weights of the classes, and while it may still split, what it has seen of its columns (benign, fraud)."""
-
-    benign: Weight | None
-    fraud: Weight | None
-    attempt_at: Weight
-    active: bool
-    columns: tuple[int, ...]
-    observed: tuple[tuple[Observed | None, Observed | None], ...]
-
-
-class Branch(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_like=True, tag="branch"):
-    """A test: at most ``threshold`` goes left. Its left subtree follows it at once, then its right one."""
-
-    benign: Weight | None
-    fraud: Weight | None
-    column: Annotated[int, Meta(ge=0)]
-    threshold: float
-
-
-class TreeState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A tree in numbers: its nodes in preorder (none before the first example), and River's counters."""
-
-    nodes: tuple[Branch | Leaf, ...] = ()
-    active_leaves: Annotated[int, Meta(ge=0)] = 0
-    inactive_leaves: Annotated[int, Meta(ge=0)] = 0
-    weight_seen: Weight = 0.0
-    grows: bool = True
+from pipeline.core.learn.states import DEEPEST, Branch, Leaf, Observed, TreeSettings, TreeState
 
 
 class Tree:
@@ -146,22 +87,6 @@ class Tree:
         place = {column: i for i, column in enumerate(self.columns)}
         nodes = tuple(node_state(node, place, to_learn) for node in preorder(m._root))
         return TreeState(nodes, m._n_active_leaves, m._n_inactive_leaves, float(m._train_weight_seen_by_model), m._growth_allowed)
-
-
-def share_of(stats: Stats) -> float:
-    """The share of frauds at a root, with one of each beforehand."""
-    fraud, benign = stats.get(True, 0.0), stats.get(False, 0.0)
-    return (fraud + 1.0) / (fraud + benign + 2.0)
-
-
-def node_log_odds(stats: Stats, share: float) -> float:
-    return log((stats.get(True, 0.0) + SMOOTHING * share) / (stats.get(False, 0.0) + SMOOTHING * (1.0 - share)))
-
-
-def trust_in(stats: Stats, shrink: float) -> float:
-    """The share of a step that counts, below a node of these weights."""
-    weight = stats.get(False, 0.0) + stats.get(True, 0.0)
-    return weight / (weight + shrink) if weight > 0.0 else 0.0
 
 
 def preorder(node: Any) -> Iterator[Any]:

@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 from worlds import BLEND, FOREST, FRESH, LINEAR, SCHEMA, blend, features, forest, linear, world
 
 from pipeline.core.learn.blend import Blend
-from pipeline.core.learn.forest import Forest, ForestSettings, watch
+from pipeline.core.learn.encoder import Encoder
+from pipeline.core.learn.forest import Forest, watch
 from pipeline.core.learn.linear import Linear
 from pipeline.core.learn.measures import calibration_error, roc_auc
 from pipeline.core.learn.prediction import Prediction, Scorer, logit, sigmoid
-from pipeline.core.learn.schema import Encoder, FeatureValue
-from pipeline.core.learn.tree import Branch
+from pipeline.core.learn.schema import FeatureValue
+from pipeline.core.learn.states import Branch, ForestSettings
 from tests.examples import examples
 
 KINDS = sorted(FRESH)

@@ -14,6 +14,7 @@ from worlds import FRESH, SCHEMA, features, world
 from pipeline.core.learn.blend import Blend
 from pipeline.core.learn.forest import Forest
 from pipeline.core.learn.linear import Linear
+from pipeline.core.learn.restored import learner_of
 from pipeline.core.learn.schema import FeatureValue, Field, Schema
 from pipeline.core.learn.snapshot import (
     MOST_BYTES,
@@ -26,7 +27,7 @@ from pipeline.core.learn.snapshot import (
     signed_part,
     write_snapshot,
 )
-from pipeline.core.learn.tree import Branch
+from pipeline.core.learn.states import Branch
 from tests.examples import examples
 
 KEY = SigningKey(bytes(range(32)))
@@ -47,7 +48,7 @@ def written(kind: str, to_learn: bool = True) -> bytes:
 
 
 def travelled(learner: AnyLearner) -> AnyLearner:
-    return read_snapshot(write_snapshot(learner, KEY, examples=0, through=0), TRUSTED).learner()  # type: ignore[return-value]
+    return learner_of(read_snapshot(write_snapshot(learner, KEY, examples=0, through=0), TRUSTED))  # type: ignore[return-value]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -103,7 +104,7 @@ def scorer_there(kind: str, to_learn: bool) -> object:
 def test_a_scoring_snapshot_is_smaller_and_teaches_nobody() -> None:
     assert len(written("forest", False)) < 0.35 * len(written("forest"))
     with refused("scoring_only"):
-        read_snapshot(written("forest", False), TRUSTED).learner()
+        learner_of(read_snapshot(written("forest", False), TRUSTED))
 
 
 def refused(*reasons: str) -> "pytest.RaisesExc[SnapshotRefused]":
@@ -246,7 +247,7 @@ BROKEN: list[tuple[str, str, Callable[[dict[str, object]], object]]] = [
 @pytest.mark.parametrize(("kind", "what", "change"), BROKEN, ids=[b[1] for b in BROKEN])
 def test_parts_that_do_not_fit_are_refused_though_signed(kind: str, what: str, change: Callable[[dict[str, object]], object]) -> None:
     data = signed(change, kind)
-    for build in (Snapshot.scorer, Snapshot.learner):
+    for build in (Snapshot.scorer, learner_of):
         with refused("malformed"):
             build(read_snapshot(data, TRUSTED))
 

@@ -9,6 +9,7 @@ from nacl.signing import SigningKey
 
 from pipeline.core import rules
 from pipeline.core.features import FIELDS, Features
+from pipeline.core.learn.restored import learner_of
 from pipeline.core.learn.scoring import MOST_REASONS, LearnedModel
 from pipeline.core.learn.shelf import SnapshotShelf, checked
 from pipeline.core.learn.snapshot import Snapshot, SnapshotRefused, read_snapshot
@@ -58,7 +59,7 @@ def taught(examples: list[Example], restart: bool = False, twice: bool = False) 
             written.append(student.write(KEY, "test"))
             if restart:
                 snapshot = read_snapshot(written[-1], KEY.verify_key)
-                student = Student.after(POLICY, snapshot.content, snapshot.learner())  # type: ignore[arg-type]
+                student = Student.after(POLICY, snapshot.content, learner_of(snapshot))  # type: ignore[arg-type]
                 for again in range(max(0, student.through - 7), student.through):
                     assert not student.take(again, examples[again])
     return student, written

@@ -4,14 +4,11 @@ from random import Random
 
 from hypothesis import strategies as st
 
-from pipeline.core.learn.anomaly import AnomalySettings
 from pipeline.core.learn.blend import Blend
-from pipeline.core.learn.forest import Forest, ForestSettings
+from pipeline.core.learn.forest import Forest
 from pipeline.core.learn.linear import Linear
-from pipeline.core.learn.logistic import LogisticSettings
 from pipeline.core.learn.schema import FeatureValue, Field, Schema
-from pipeline.core.learn.stack import BlendSettings
-from pipeline.core.learn.tree import TreeSettings
+from pipeline.core.learn.states import AnomalySettings, BlendSettings, ForestSettings, LogisticSettings, TreeSettings
 
 SCHEMA = Schema(
     (

@@ -7,15 +7,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
-from worlds import blend, features, world
+from worlds import SCHEMA, blend, features, world
 
 from pipeline.core.learn.blend import Blend
-from pipeline.core.learn.frozen import BlendScorer, raw_threshold
+from pipeline.core.learn.blend_scorer import BlendScorer, raw_threshold
 from pipeline.core.learn.prediction import Prediction, bounded, sigmoid
 from pipeline.core.learn.schema import CUT, FeatureValue, Spread, standardise
-from pipeline.core.learn.stack import ANOMALY, KNOWN, BlendState
+from pipeline.core.learn.stack import ANOMALY, KNOWN
+from pipeline.core.learn.states import BlendState
 from tests.examples import examples
 
+NAMES = (*(field.name for field in SCHEMA.fields), "nobody_knows")
 Weights = tuple[float, float, float, float]  # of the linear model, the forest, the anomaly score, and what people know
 WEIGHTS: list[Weights] = [(0.7, 0.4, 1.3, 0.9), (-0.2, 0.6, -0.8, 1.0), (0.0, 0.0, 0.0, 1.0), (0.0, 1.0, 0.0, 0.0), (1.0, 0.0, 1.0, 0.0)]
 
@@ -68,7 +70,8 @@ def test_it_says_what_the_blend_says(weights: Weights, x: dict[str, FeatureValue
     known = x if people is None else {**x, KNOWN: people}
     said = scorer.predict(known)
     assert said.log_odds == pytest.approx(by_its_members(learner, known), abs=1e-8)
-    assert scorer.log_odds(known) == said.log_odds
+    log_odds, predict = scorer.over((*reversed(NAMES), KNOWN))([*[x.get(name) for name in reversed(NAMES)], people])
+    assert (log_odds, predict()) == (said.log_odds, said)
     assert scorer.predict(dict(reversed(known.items()))) == said
     assert adds_up(said)
 

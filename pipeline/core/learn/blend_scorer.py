@@ -5,16 +5,17 @@ known, and only the features that are there are looked at. Tests of half-space t
 nodes behind the one where River stops are cut off.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from math import copysign, inf, log, log1p, sqrt
 from typing import Any, Final, NamedTuple
 
-from pipeline.core.learn.anomaly import Anomaly, AnomalyState
-from pipeline.core.learn.forest import ForestScorer
-from pipeline.core.learn.linear import LinearScorer
-from pipeline.core.learn.prediction import MOST_LOG_ODDS, Prediction, Scorer, sigmoid
+from pipeline.core.learn.forest_scorer import ForestScorer
+from pipeline.core.learn.linear_scorer import LinearScorer
+from pipeline.core.learn.prediction import MOST_LOG_ODDS, Ask, Prediction, Scorer, sigmoid
 from pipeline.core.learn.schema import CUT, MOST, OTHER, FeatureValue, Schema, Spread, by_number, plain_number
-from pipeline.core.learn.stack import ANOMALY, INPUTS, KNOWN, BlendState, Unusual, known
+from pipeline.core.learn.stack import ANOMALY, INPUTS, KNOWN, Unusual, known
+from pipeline.core.learn.states import AnomalySettings, AnomalyState, BlendState, check_spaces, columns_of_spaces
 
 NUMBER: Final = "number"
 NOTHING_SEEN: Final = Spread(0, 0.0, 0.0)
@@ -39,17 +40,28 @@ class BlendScorer(Scorer):
         self._blank = _blank(state.schema, state.spreads)
         self._fields, self._absent = _fields(linear, of_linear, place)
         self._names = [name for _, name, *_ in self._fields]
+        self._by_name = self.over([*self._names, KNOWN])
         self._unusual = Unusual(state.unusual)
         self._most_mass, self._spaces = 1.0, []
-        anomaly = Anomaly(state.anomaly)  # looks at all of it, whatever it weighs
+        check_spaces(state.anomaly)  # all of it, whatever it weighs
         if self._of_anomaly and state.anomaly.ready:
-            self._most_mass, self._spaces = anomaly.most_mass, list(_spaces(state.anomaly, state.spreads, anomaly.least_mass, place))
+            self._most_mass, self._spaces = most_mass(state.anomaly.settings), list(_spaces(state.anomaly, state.spreads, place))
 
-    def log_odds(self, features: Mapping[str, FeatureValue]) -> float:
-        return self._said(features).log_odds
+    def over(self, names: Sequence[str]) -> Ask:
+        fields = {name: field for field in self._fields if (name := field[1])}
+        return partial(self._ask, [fields.get(name) for name in names], names.index(KNOWN) if KNOWN in names else None)
 
     def predict(self, features: Mapping[str, FeatureValue]) -> Prediction:
-        said = self._said(features)
+        get = features.get
+        return self._by_name([*[get(name) for name in self._names], get(KNOWN)])[1]()
+
+    def _ask(
+        self, fields: Sequence[tuple[Any, ...] | None], known_at: int | None, values: Sequence[FeatureValue | None]
+    ) -> tuple[float, Callable[[], Prediction]]:
+        said = self._said(fields, values, None if known_at is None else values[known_at])
+        return said.log_odds, partial(self._prediction, said)
+
+    def _prediction(self, said: "Said") -> Prediction:
         contributions = {name: said.of_linear * c for name, c in zip(self._names, said.parts, strict=True) if c}
         for root in self._trees:
             node = root
@@ -64,8 +76,8 @@ class BlendScorer(Scorer):
         bias = self._bias + said.of_linear * self._linear_bias + said.of_forest * self._forest_bias
         return Prediction(sigmoid(said.log_odds), said.log_odds, bias, contributions)
 
-    def _said(self, features: Mapping[str, FeatureValue]) -> "Said":
-        row, parts = self._row(features)
+    def _said(self, fields: Sequence[tuple[Any, ...] | None], values: Sequence[FeatureValue | None], people: FeatureValue | None) -> "Said":
+        row, parts = self._row(fields, values)
         linear, forest = self._linear_bias + sum(parts), self._forest_bias
         for root in self._trees:
             node = root
@@ -75,18 +87,17 @@ class BlendScorer(Scorer):
                 forest += step
         of_linear, of_forest = _within(linear, self._linear_most), _within(forest, self._forest_most)
         unusual = self._of_anomaly * self._unusual.standard(self._anomaly(row))
-        people = self._of_known * known(features)
-        log_odds = self._bias + of_linear * linear + of_forest * forest + unusual + people
-        return Said(log_odds, row, parts, of_linear, of_forest, unusual, people)
+        of_people = self._of_known * known(people)
+        log_odds = self._bias + of_linear * linear + of_forest * forest + unusual + of_people
+        return Said(log_odds, row, parts, of_linear, of_forest, unusual, of_people)
 
-    def _row(self, features: Mapping[str, FeatureValue]) -> tuple[list[float], list[float]]:
-        """Every column, numbers unscaled, and what the linear member makes of each field. Raises ValueError as ``Encoder.row`` does."""
+    def _row(self, fields: Sequence[tuple[Any, ...] | None], values: Sequence[FeatureValue | None]) -> tuple[list[float], list[float]]:
+        """Every column, numbers unscaled, and what the linear member makes of each field. Raises ValueError as ``row_of`` does."""
         row, parts = self._blank.copy(), self._absent.copy()
-        get = features.get
-        for number, name, kind, at, missing, words, other, mean, most, in_logs in self._fields:
-            value = get(name)
-            if value is None:
+        for field, value in zip(fields, values, strict=True):
+            if value is None or field is None:
                 continue
+            number, name, kind, at, missing, words, other, mean, most, in_logs = field
             if kind is NUMBER:
                 x: float = value  # type: ignore[assignment]
                 if type(value) is str or not -MOST <= x <= MOST:
@@ -175,9 +186,19 @@ def _scaled(node: Any, scale: float, place: Mapping[str, int]) -> Any:
     return (place[column], threshold, name, *((scale * step, _scaled(under, scale, place)) for step, under in sides))
 
 
-def _spaces(state: AnomalyState, spreads: tuple[Spread, ...], least: float, place: Mapping[str, int]) -> Any:
+def least_mass(settings: AnomalySettings) -> float:
+    """River looks at no node below one that fewer examples of the last window have come to."""
+    return 0.1 * settings.window
+
+
+def most_mass(settings: AnomalySettings) -> float:
+    """What the masses are divided by, as in River."""
+    return float(settings.trees * settings.window * (2 ** (settings.height + 1) - 1))
+
+
+def _spaces(state: AnomalyState, spreads: tuple[Spread, ...], place: Mapping[str, int]) -> Any:
     """Each half-space tree: ``(mass, place, threshold, place of what says missing, then, (less), (else))``; None below what counts."""
-    columns = tuple(c for c in state.schema.columns if not c.endswith("?"))
+    columns, least = columns_of_spaces(state.schema), least_mass(state.settings)
     spread, owner = by_number(state.schema, spreads), state.schema.owner
     for tree in state.trees:
         tests = iter(zip(tree.columns, tree.thresholds, strict=True))
