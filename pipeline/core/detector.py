@@ -33,7 +33,7 @@ from pipeline.core.model import Model, Scoring
 from pipeline.core.outcome import HoldEnded, Late, Outcome
 from pipeline.core.policy import Policy, Thresholds
 from pipeline.core.profile import DAY_MS, Profile, copied, seal, teach, with_line_change, with_link
-from pipeline.core.relevance import matters
+from pipeline.core.relevance import matters, only_told
 from pipeline.core.sighting import meetings
 from pipeline.core.snooze import with_snooze
 from pipeline.core.tell import Voice, disposed, finding_of, hand_over, hold_of, names
@@ -82,20 +82,19 @@ class Detector:
             else:
                 self._seal(t, sure)
             t.now = event.arrived_at
-        match event:
-            case LineChanged():
-                profile = with_line_change(t.profile, event)
-                if profile is not t.profile:
-                    t.profile = profile
-                    self._reassess_touched(t, event, out)
-            case LineLinked():
-                t.profile = with_link(t.profile, event)
-            case Disposed():
-                self._dispose(t, event, out)
-            case Snoozed():
-                self._snooze(t, event, out)
-            case _:
-                self._take(t, event, out)
+        if type(event) is LineChanged:
+            profile = with_line_change(t.profile, event)
+            if profile is not t.profile:
+                t.profile = profile
+                self._reassess_touched(t, event, out)
+        elif type(event) is LineLinked:
+            t.profile = with_link(t.profile, event)
+        elif type(event) is Disposed:
+            self._dispose(t, event, out)
+        elif type(event) is Snoozed:
+            self._snooze(t, event, out)
+        else:
+            self._take(t, event, out)
         self._schedule(t)
         return t, out
 
@@ -133,7 +132,7 @@ class Detector:
         t.recent = inserted(t.recent, event)
         if len(t.recent) > self.policy.bounds.recent_events:
             self._drop_one(t)
-        if isinstance(event, OtpDispatched | OtpEntered):
+        if type(event) is OtpDispatched or type(event) is OtpEntered:
             self._track(t, event.otp_id)
         if t.tracks:
             self._sight(t, event, out)
@@ -162,7 +161,7 @@ class Detector:
 
     def _drop_one(self, t: Timeline) -> None:
         """The recent set is full: the oldest call or message goes, else the oldest event. Counted, and said on alerts."""
-        index = next((i for i, e in enumerate(t.recent) if isinstance(e, CallChanged | MessageSeen)), 0)
+        index = next((i for i, e in enumerate(t.recent) if type(e) is CallChanged or type(e) is MessageSeen), 0)
         t.recent = t.recent[:index] + t.recent[index + 1 :]
         t.dropped += 1
 
@@ -191,11 +190,14 @@ class Detector:
 
     def _reassess_touched(self, t: Timeline, event: AccountEvent, out: list[Outcome]) -> None:
         before = self._before
-        own = event.otp_id if isinstance(event, OtpDispatched | OtpEntered) else None
+        own = event.otp_id if type(event) is OtpDispatched or type(event) is OtpEntered else None
         for track in t.tracks:
             if track.otp_id == own:
-                self._reassess(t, track, t.now, out, keep=isinstance(event, OtpEntered))
-            elif isinstance(event, LineChanged):
+                if track.level == "clear" and not track.open and only_told(event, t.recent):
+                    t.tracks = tuple(replace(x, seen="") if x.otp_id == own else x for x in t.tracks)
+                    continue
+                self._reassess(t, track, t.now, out, keep=type(event) is OtpEntered)
+            elif type(event) is LineChanged:
                 if event.occurred_at <= track.until:
                     self._reassess(t, track, t.now, out)
             elif track.start - before <= event.occurred_at <= track.until and matters(

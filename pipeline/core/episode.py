@@ -95,14 +95,12 @@ def challenges(recent: Iterable[RecentEvent]) -> dict[str, Challenge]:
     """Group dispatches and entries by otp_id, in order."""
     found: dict[str, Challenge] = {}
     for event in recent:
-        kind = type(event)
-        if kind is not OtpDispatched and kind is not OtpEntered:
+        if type(event) is not OtpDispatched and type(event) is not OtpEntered:
             continue
-        assert isinstance(event, OtpDispatched | OtpEntered)
         challenge = found.get(event.otp_id)
         if challenge is None:
             challenge = found[event.otp_id] = Challenge(event.otp_id, [], [], [])
-        if isinstance(event, OtpEntered):
+        if type(event) is OtpEntered:
             challenge.entries.append(event)
         elif event.status == "delivered":
             challenge.receipts.append(event)
@@ -113,7 +111,7 @@ def challenges(recent: Iterable[RecentEvent]) -> dict[str, Challenge]:
 
 def challenge_of(recent: Iterable[RecentEvent], otp_id: str) -> Challenge | None:
     """The records of one otp_id; None when there is none."""
-    return challenges(e for e in recent if isinstance(e, OtpDispatched | OtpEntered) and e.otp_id == otp_id).get(otp_id)
+    return challenges([e for e in recent if (type(e) is OtpDispatched or type(e) is OtpEntered) and e.otp_id == otp_id]).get(otp_id)
 
 
 def build(recent: tuple[RecentEvent, ...], otp_id: str, now: Ms, policy: Policy) -> Episode | None:
@@ -140,18 +138,18 @@ def build(recent: tuple[RecentEvent, ...], otp_id: str, now: Ms, policy: Policy)
     changes: list[AccountChanged] = []
     end = accepted.occurred_at if accepted is not None else None
     for event in near:
-        kind = type(event)
-        if kind is LoggedIn:
-            assert isinstance(event, LoggedIn)
+        if type(event) is LoggedIn:
             if event.occurred_at <= start + CLOCK_SKEW_MS:
                 (passed if event.outcome == "passed" else failed).append(event)
-        elif kind is MessageSeen:
-            assert isinstance(event, MessageSeen)
+        elif type(event) is MessageSeen:
             messages.append(event)
-        elif kind is AccountChanged and end is not None and event.occurred_at >= end:
-            assert isinstance(event, AccountChanged)
-            if event.session_id is None or session is None or event.session_id == session:
-                changes.append(event)
+        elif (
+            type(event) is AccountChanged
+            and end is not None
+            and event.occurred_at >= end
+            and (session is None or event.session_id in (None, session))
+        ):
+            changes.append(event)
     for event in reversed(passed):
         if event.session_id == session or (session is None and start - event.occurred_at <= LOGIN_BEFORE_MS):
             login = event

@@ -14,7 +14,7 @@ def lesson(challenge: Challenge, recent: tuple[RecentEvent, ...], track: Track) 
     for event in recent:
         if event.occurred_at > track.until:  # hours later there may be more of the session: what is taught must not depend on that
             break
-        if isinstance(event, LoggedIn) and event.outcome == "passed" and event.session_id == session:
+        if type(event) is LoggedIn and event.outcome == "passed" and event.session_id == session:
             login = event
     senders = tuple(sorted({token for s in challenge.sends for token in s.sender}))
     if accepted is None:

@@ -60,13 +60,11 @@ class Partition:
         breaker.offset = offset
         if type(event) is Beat:
             return self._beat(offset, event)
-        assert not isinstance(event, Beat)
         breaker.at = self._clock.state.heard_at or event.arrived_at
         if type(event) is Activation:
             return self._activate(offset, event)
         if type(event) is CampaignSeen:
             return self._hear(offset, event)
-        assert not isinstance(event, Activation | CampaignSeen)
         account = event.account_id
         timeline = self._accounts.get(account)
         if timeline is None:

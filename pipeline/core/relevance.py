@@ -13,17 +13,26 @@ CLOCKS_DIFFER_MS = 5_000  # a login this long after the dispatch may still have 
 
 def matters(event: AccountEvent, track: Track, recent: tuple[RecentEvent, ...], profile: Profile, since: Ms) -> bool:
     """Whether an event within the track's window can change its assessment. ``recent`` holds it; ``since``: where the window begins."""
-    match event:
-        case LoggedIn() | OtpDispatched():
-            return event.occurred_at <= track.start + CLOCKS_DIFFER_MS
-        case AccountChanged():
-            return track.used
-        case MessageSeen():
-            return _message_matters(event, track, recent, profile, since)
-        case CallChanged():
-            return _call_matters(event, track, recent, profile, since)
-        case _:
-            return True
+    if type(event) is LoggedIn or type(event) is OtpDispatched:
+        return event.occurred_at <= track.start + CLOCKS_DIFFER_MS
+    if type(event) is AccountChanged:
+        return track.used
+    if type(event) is MessageSeen:
+        return _message_matters(event, track, recent, profile, since)
+    return type(event) is not CallChanged or _call_matters(event, track, recent, profile, since)
+
+
+def only_told(event: AccountEvent, recent: tuple[RecentEvent, ...]) -> bool:
+    """Whether an event of the challenge itself only says that its code has arrived.
+
+    It says how long that took, which the next assessment takes in, and the final one at the latest. ``recent`` holds it; where it is the
+    first that is known of the challenge, it is the dispatch.
+    """
+    return (
+        type(event) is OtpDispatched
+        and event.status == "delivered"
+        and any(type(e) is OtpDispatched and e.otp_id == event.otp_id and e.status != "delivered" for e in recent)
+    )
 
 
 def _entered_at(recent: tuple[RecentEvent, ...], otp_id: str) -> Ms | None:

@@ -23,13 +23,13 @@ Meeting = tuple[str, Ms, bool]  # with when
 def is_open(event: RecentEvent, dispatch: OtpDispatched, policy: Policy) -> bool:
     """Whether an event is near enough to a dispatch to concern its code."""
     ms = event.occurred_at - dispatch.occurred_at
-    if isinstance(event, CallChanged | MessageSeen):
+    if type(event) is CallChanged or type(event) is MessageSeen:
         return -1000 * policy.campaigns.before_s <= ms <= 1000 * policy.campaigns.after_s
-    if isinstance(event, LoggedIn):
+    if type(event) is LoggedIn:
         if ms > CLOCK_SKEW_MS:
             return False
         return dispatch.session_id == event.session_id if dispatch.session_id is not None else ms >= -LOGIN_BEFORE_MS
-    return isinstance(event, OtpEntered) and event.otp_id == dispatch.otp_id
+    return type(event) is OtpEntered and event.otp_id == dispatch.otp_id
 
 
 def meetings(
@@ -46,12 +46,12 @@ def meetings(
         return [], []
     step = 1000 * policy.campaigns.step_s
     tokens = {meeting[0].partition(":")[2] for _, meeting in found}
-    alike = [e for e in recent if (isinstance(e, OtpDispatched) or _may_name(e, tokens)) and e is not event]
-    dispatches = tuple(e for e in alike if isinstance(e, OtpDispatched))
+    alike = [e for e in recent if (type(e) is OtpDispatched or _may_name(e, tokens)) and e is not event]
+    dispatches = tuple(e for e in alike if type(e) is OtpDispatched)
     known = {
         (entity, at // step, own)
         for e in alike
-        if not isinstance(e, OtpDispatched)
+        if type(e) is not OtpDispatched
         for _, (entity, at, own) in _meetings(_pairs(dispatches, e, profile, policy), profile, policy)
     }
     said: list[Sighting] = []
@@ -64,17 +64,14 @@ def meetings(
 
 def _may_meet(event: RecentEvent, profile: Profile, policy: Policy) -> bool:
     """Whether there is anybody to meet in an event: most have nobody, which is all that is to be found out of them."""
-    kind = type(event)
-    if kind is CallChanged or kind is MessageSeen:
-        assert isinstance(event, CallChanged | MessageSeen)
-        return event.direction == "inbound" and bool(event.peer) and (kind is CallChanged or event.has_code is not True)  # type: ignore[union-attr]
-    if kind is LoggedIn or kind is OtpEntered:
-        assert isinstance(event, LoggedIn | OtpEntered)
+    if type(event) is CallChanged or type(event) is MessageSeen:
+        return event.direction == "inbound" and bool(event.peer) and (type(event) is CallChanged or event.has_code is not True)
+    if type(event) is LoggedIn or type(event) is OtpEntered:
         if event.device_id is None:
             return False
         seen = profile.devices.get(event.device_id)  # known for long before any code that it could be about
         return seen is None or seen.first > event.occurred_at - 1000 * (policy.windows.known_after_s + policy.windows.code_valid_most_s)
-    return kind is OtpDispatched
+    return type(event) is OtpDispatched
 
 
 def _may_name(event: RecentEvent, tokens: set[str]) -> bool:
@@ -93,7 +90,7 @@ def _pairs(
     recent: tuple[RecentEvent, ...], event: RecentEvent, profile: Profile, policy: Policy
 ) -> list[tuple[RecentEvent, OtpDispatched]]:
     """The pairs of a fact and a dispatch near it that an event makes. A receipt is no dispatch."""
-    if not isinstance(event, OtpDispatched):
+    if type(event) is not OtpDispatched:
         return [(event, d) for d in recent if type(d) is OtpDispatched and d.status != "delivered" and is_open(event, d, policy)]
     if event.status == "delivered":
         return []

@@ -10,6 +10,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from pipeline.core.events import Ms
 from pipeline.live.changelog import close
+from pipeline.live.fetching import share_of
 from pipeline.live.mismatch import OUTPUTS
 from pipeline.live.partitioner import Partitioner
 from pipeline.settings import Settings
@@ -85,7 +86,7 @@ async def open_log(settings: Settings, looked: Callable[[], None] = lambda: None
                 enable_auto_commit=False,
                 auto_offset_reset="none",  # what retention removes while we read is missed, and that must be said
                 fetch_max_wait_ms=50,
-                max_partition_fetch_bytes=settings.fetch_bytes,
+                max_partition_fetch_bytes=share_of(settings.fetch_bytes, partitions[name]),
             )
             await consumer.start()
             places = [TopicPartition(settings.topic(name), p) for p in range(partitions[name])]

@@ -17,12 +17,16 @@ class Record(Protocol):
     headers: Sequence[tuple[str, bytes]]
 
 
-class Batch(msgspec.Struct, frozen=True):
-    """Records of one partition in offset order, as fetched in one generation of the consumer group."""
+class Batch(msgspec.Struct):
+    """Records of one partition in offset order, as fetched in one generation of the consumer group.
+
+    ``waits``: there is nothing to compute: before the stage has begun with it, and once all that is left is for others to answer.
+    """
 
     tp: TP
     generation: int
     records: Sequence[Record]
+    waits: bool = True
 
     @property
     def first(self) -> int:

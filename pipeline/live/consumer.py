@@ -2,8 +2,9 @@
 
 Stands between Faust's consumer and the stages. Faust hands records to an agent one by one (5,000 a second with a table write), and
 spends a dozen tasks on each message on its way to a stream; here a whole fetched batch is a message, and goes straight to the runner.
-At most one batch per partition is unsettled, so batches grow with the load and a slow partition stalls only itself. Offsets are
-committed over a contiguous prefix of settled batches of the current generation.
+At most one batch per partition is unsettled, so batches grow with the load and a slow partition stalls only itself; and no more is
+fetched than can be folded in seconds, so that a rebalance, or the end, is not kept waiting by a backlog. Offsets are committed over a
+contiguous prefix of settled batches of the current generation.
 """
 
 import asyncio
@@ -84,7 +85,8 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
             free = {tp for tp in active_partitions or () if tp not in busy and not closed(tp)}
             # Soon settled, they are fetched from together with the others.
             soon = self._last_fetch + 2 * PACE_S - time.monotonic() if busy & self._out.keys() else 0.0
-            if self.should_stop or not self.flow_active or (soon <= 0 and (free or not busy <= self._out.keys())):
+            wanted = free or not busy <= self._out.keys()
+            if self.should_stop or not self.flow_active or (soon <= 0 and wanted and not self._enough()):
                 break
             await self._await_settled(soon if soon > 0 else POLL_S)
         self._last_fetch = time.monotonic()
@@ -94,6 +96,11 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         fetched: Mapping[TP, Sequence[Record]] = await super()._getmany(free, patience)
         self._flowing = bool(fetched) or bool(busy)
         return fetched
+
+    def _enough(self) -> bool:
+        """As much is in hand and not folded as two fetches may bring."""
+        folding = sum(len(message.value.records) for message in self._out.values() if not message.value.waits)
+        return folding >= 2 * self.app.conf.broker_max_poll_records  # type: ignore[no-any-return]
 
     async def _await_settled(self, patience: float) -> None:
         self._freed.clear()

@@ -2,7 +2,8 @@
 
 Faust's consumer thread, with aiokafka's fetching ahead in our hand. Left to itself it asks again as soon as an answer was taken: the
 answer then holds the one record that came first after the last one, and all that follow wait for the answer after it. So a partition
-whose end was reached is not asked for until the next fetch begins; one with a backlog is, while what came before is being handled.
+whose end was reached is not asked for until the next fetch begins; one with a backlog is, while what came before is being handled. What
+may be fetched ahead is shared by the partitions: the fewer there are, the larger their batches, in which an account is written down once.
 """
 
 import asyncio
@@ -15,11 +16,19 @@ from faust.types.tuples import TP
 
 FETCH_MAX_WAIT_MS = 50  # Faust fixes 1500: a partition left out of one long poll would wait for its end
 SHORT_WAIT_MS = 15  # where some are left out already: they may be wanted any moment, and a broker is asked one thing at a time
+LEAST_BYTES = 1 << 16  # of a partition; a broker sends one batch of records at least, however large
 OTHERS_S = 0.005  # how long the answers of the other brokers are waited for once one has brought something
+
+
+def share_of(fetch_bytes: int, partitions: int) -> int:
+    """How much of what may be fetched ahead is one partition's (bytes)."""
+    return max(LEAST_BYTES, fetch_bytes // max(1, partitions))
 
 
 class BatchThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # Faust carries no types that mypy could follow
     """Faust's consumer thread that asks for what is new when it is wanted, and ahead for what is old."""
+
+    _fetch_bytes: int  # most that is fetched ahead, all partitions together
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -27,7 +36,9 @@ class BatchThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # Faust
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
+        self._fetch_bytes = transport.app.conf.consumer_max_fetch_size
         consumer._fetch_max_wait_ms = FETCH_MAX_WAIT_MS  # read by the fetcher when the consumer starts
+        consumer._max_partition_fetch_bytes = LEAST_BYTES  # until it is known how many partitions there are
         return consumer
 
     async def _fetch_records(
@@ -35,6 +46,7 @@ class BatchThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # Faust
     ) -> dict[TP, list[Any]]:
         """Ask for the partitions and give what the brokers answer; runs in the thread."""
         fetcher = consumer._fetcher
+        fetcher._max_partition_fetch_bytes = share_of(self._fetch_bytes, len(consumer.assignment()))
         fetcher._fetch_max_wait_ms = SHORT_WAIT_MS if len(active_partitions) < len(consumer.assignment()) else FETCH_MAX_WAIT_MS
         for _, state in self._states(consumer, active_partitions):
             state.resume()

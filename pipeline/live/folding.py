@@ -210,6 +210,7 @@ class FoldingStage(ABC, Generic[F]):
         started = time.monotonic()
         await self._fold(held, batch, effects)
         folded = time.monotonic()
+        batch.waits = True
         await effects.send()
         foreign = state.foreign
         try:

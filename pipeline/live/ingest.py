@@ -125,6 +125,7 @@ class IngestStage:
         if not probed and self._flood.floods(feed, len(batch.records), refused):
             self._suspend(feed, batch, why)
         folded = time.monotonic()
+        batch.waits = True
         await effects.send()
         for (reason, _), count in why.items():
             metrics.DEAD_LETTERS.labels(batch.tp.topic, reason).inc(count)

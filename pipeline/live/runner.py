@@ -105,6 +105,7 @@ class Runner(Service):  # type: ignore[misc]  # mode carries no types that mypy 
         batch: Batch = message.value
         try:
             await self._prepare(batch)
+            batch.waits = False
             await self.stage.handle(batch)
             consumer.settle(message)
             metrics.RECORDS_READ.labels(self.stage.name, batch.tp.topic).inc(len(batch.records))

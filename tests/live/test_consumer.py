@@ -18,7 +18,7 @@ from pipeline.live.consumer import BatchConsumer
 from pipeline.live.transport import BatchTransport
 from tests.live.test_align import Fetched
 
-A, B = TP("events", 0), TP("events", 1)
+A, B, C = TP("events", 0), TP("events", 1), TP("events", 2)
 
 
 class ScriptedThread(Service):
@@ -100,7 +100,7 @@ def run(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run a script with a consumer of an app that is never started."""
 
     async def within() -> None:
-        app = faust.App("transport", broker="kafka://localhost:1")
+        app = faust.App("transport", broker="kafka://localhost:1", broker_max_poll_records=1000)
         monkeypatch.setattr(BatchTransport, "Consumer", ScriptedConsumer)
         delivered: list[ConsumerMessage] = []
         app.transport = BatchTransport(app, OpenAdmission(), delivered.append, lambda tps, generation: None, lambda: None)
@@ -319,6 +319,29 @@ def test_partitions_that_are_soon_settled_are_fetched_from_together(monkeypatch:
         await consumer._getmany({A, B}, 1.0)  # that one takes longer: nobody waits for it
         assert [who for who, _ in consumer.asked] == [{A, B}, {A, B}, {B}]
         assert consumer.asked[-1] == ({B}, 0.2), "what was left out is settled meanwhile"
+
+    run(script, monkeypatch)
+
+
+def test_nothing_more_is_fetched_while_two_fetches_are_in_hand_and_not_folded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rebalance waits for what is in hand, and must not wait for a whole backlog; what only waits for a broker holds up nobody."""
+
+    async def script(consumer: ScriptedConsumer) -> None:
+        consumer.app.conf.broker_max_poll_records = 5
+        await consumer.handed()
+        first, second = (message.value for message in consumer.delivered)
+        consumer._last_fetch = -1.0
+        for batch in (first, second):
+            batch.waits = False
+        fetch = asyncio.create_task(consumer._getmany({A, B, C}, 1.0))
+        await asyncio.sleep(3 * consumer_module.POLL_S)
+        assert consumer.asked == [], "20 records are being folded"
+        first.waits = True
+        await asyncio.sleep(3 * consumer_module.POLL_S)
+        assert consumer.asked == [], "10 are left, as many as two fetches may bring"
+        second.waits = True
+        await asyncio.wait_for(fetch, 30)
+        assert [who for who, _ in consumer.asked] == [{C}]
 
     run(script, monkeypatch)
 

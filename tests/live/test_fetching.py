@@ -16,7 +16,7 @@ from faust.types.tuples import TP
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.live.fetching import FETCH_MAX_WAIT_MS, OTHERS_S, SHORT_WAIT_MS, BatchThread
+from pipeline.live.fetching import FETCH_MAX_WAIT_MS, LEAST_BYTES, OTHERS_S, SHORT_WAIT_MS, BatchThread
 from tests.examples import examples
 
 A, B = TP("events", 0), TP("events", 1)
@@ -35,6 +35,7 @@ class Brokers:
         self.most = 100  # records of a partition in an answer
         self.delays: dict[int, float] = {}  # of a broker's answer (s)
         self.asked: list[dict[TP, int]] = []  # each request: from which offset on
+        self.bytes: list[set[int]] = []  # how much of each of its partitions
         self.patience: list[int] = []  # how long each might be kept waiting (ms)
         self._appended = asyncio.Event()
 
@@ -47,6 +48,7 @@ class Brokers:
         """Answer at once where there is something, else when it comes or the time is up."""
         wanted = {TP(topic, number): at for topic, partitions in request.topics for number, at, _ in partitions}
         self.asked.append(wanted)
+        self.bytes.append({most for _, partitions in request.topics for _, _, most in partitions})
         self.patience.append(request._max_wait_ms)
         if not any(self.ends[tp] > at for tp, at in wanted.items()):
             with contextlib.suppress(TimeoutError):  # then it is an answer without records
@@ -75,13 +77,14 @@ class Side:
         subscriptions.assign_from_user([TopicPartition(*tp) for tp in partitions])
         for tp in partitions:
             subscriptions.seek(TopicPartition(*tp), 0)
-        self.fetcher = Fetcher(brokers, subscriptions, fetch_max_wait_ms=FETCH_MAX_WAIT_MS)
+        self.fetcher = Fetcher(brokers, subscriptions, fetch_max_wait_ms=FETCH_MAX_WAIT_MS, max_partition_fetch_bytes=LEAST_BYTES)
         self._consumer = SimpleNamespace(
             _closed=False, _fetcher=self.fetcher, _subscription=subscriptions, assignment=subscriptions.assigned_partitions
         )
         self._thread = object.__new__(BatchThread)
         self._thread.consumer = SimpleNamespace(flow_active=True)
         self._thread._answered = {}
+        self._thread._fetch_bytes = 1 << 20
 
     async def fetch(self, *partitions: TP, timeout: float = 0.5, most: int | None = None) -> dict[TP, list[int]]:
         """Offsets that one fetch brings; an answer of the wrong record would be told by its value."""
@@ -130,6 +133,18 @@ def test_of_a_backlog_the_next_part_is_asked_for_while_the_last_one_is_handled()
         assert len(brokers.asked) == 2, "its end was reached"
 
     run(script, A)
+
+
+def test_what_may_be_fetched_ahead_is_shared_by_the_partitions() -> None:
+    async def script(brokers: Brokers, side: Side) -> None:
+        for side._thread._fetch_bytes in (1 << 20, 1 << 20, 1):
+            brokers.append(A)
+            brokers.append(B)
+            await side.fetch(A, B)
+        # The first is sent before anybody fetches. A broker that may send nothing would be asked for ever.
+        assert brokers.bytes == [{LEAST_BYTES}, {1 << 19}, {LEAST_BYTES}]
+
+    run(script, A, B, together=True)
 
 
 def test_a_partition_that_is_not_wanted_is_not_asked_for_and_holds_nobody_up() -> None:

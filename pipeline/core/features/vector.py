@@ -4,6 +4,8 @@ The ids in the comments (T1, C3, ...) are those of the feature catalogue in the 
 A feature is None when the feed that would tell it is absent, or when the account's past is too short to say.
 """
 
+from typing import get_args, get_type_hints
+
 import msgspec
 from msgspec.structs import astuple
 
@@ -103,11 +105,16 @@ class Features(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc
 
 
 FIELDS = Features.__struct_fields__
+_DECIMAL = tuple(n for n, name in enumerate(FIELDS) if float in (hint := get_type_hints(Features)[name], *get_args(hint)))
 
 
 def rounded_values(features: Features) -> list[FeatureValue | None]:
     """The features in their order, floats rounded to six digits, as decisions have them."""
-    return [round(value, 6) + 0.0 if type(value) is float else value for value in astuple(features)]
+    values = list(astuple(features))
+    for n in _DECIMAL:
+        if type(value := values[n]) is float:
+            values[n] = round(value, 6) + 0.0
+    return values
 
 
 def as_dict(features: Features) -> dict[str, FeatureValue]:

@@ -23,7 +23,7 @@ from pipeline.core.model import BASE, Model, Score
 from pipeline.core.outcome import Reason, RuleHit
 from pipeline.core.policy import Policy
 
-MOST_REASONS: Final = 24  # named one by one; the others are summed
+MOST_REASONS: Final = 12  # named one by one; the others are summed
 TEST: Final = "test_account"
 TEST_LOG_ODDS: Final = -20.0  # as the term of the hand-weighted model: the institution's own tests are never alerted
 OTHERS: Final = "others"
@@ -68,8 +68,8 @@ def _reasons(predict: Callable[[], Prediction], people: Score | None, test: bool
         texts[TEST] = "the account is the institution's own test"
     ranked = sorted(parts.items(), key=_size, reverse=True)
     if len(ranked) > MOST_REASONS:
-        rest = ranked[MOST_REASONS:]
-        ranked = [*ranked[:MOST_REASONS], (OTHERS, sum(c for _, c in rest))]
+        ranked, rest = ranked[:MOST_REASONS], ranked[MOST_REASONS:]
+        ranked.append((OTHERS, sum([c for _, c in rest])))
         texts[OTHERS] = f"{len(rest)} others, each of them small"
     ranked = sorted([*ranked, (BASE, base)], key=_size, reverse=True)
     return tuple([Reason(name, c, texts.get(name) or text_of(name)) for name, c in ranked])
