@@ -289,7 +289,7 @@ class PromptOutbox(Outbox):
         """Nothing is gathered."""
 
 
-_FAUST = faust.App("machine", broker="kafka://localhost:1")
+_FAUST = faust.App("machine", broker="kafka://localhost:1", broker_max_poll_records=2)
 
 
 async def _nobody(message: Any) -> None:
