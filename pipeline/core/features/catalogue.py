@@ -142,7 +142,7 @@ NOT_CARRIED: dict[str, str] = {
     "L4": "the contract has no round-trip times",
     "L9": "the contract does not say that the session runs on the phone the code went to",
     "A3": "age or vulnerability is no field on purpose: a governed use with a review, and segments are judged in the scorecard",
-    "X3": "a surge of codes is a matter of the whole bank: watch the rate of `offhook_events_folded_total`, it says nothing of one account",
+    "X3": "a surge of codes is a matter of the whole bank and says nothing of one account: the alert rule OffHookCodeSurge tells the operator",
     "Q3": "the version of each record's schema is not told; what is unknown is ignored and what is wrong is a dead letter",
 }
 IDS: tuple[str, ...] = tuple(
