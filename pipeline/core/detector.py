@@ -33,7 +33,7 @@ from pipeline.core.model import Model, Scoring
 from pipeline.core.outcome import HoldEnded, Late, Outcome
 from pipeline.core.policy import Policy, Thresholds
 from pipeline.core.profile import DAY_MS, Profile, copied, seal, teach, with_line_change, with_link
-from pipeline.core.relevance import matters, only_told
+from pipeline.core.relevance import matters
 from pipeline.core.sighting import meetings
 from pipeline.core.snooze import with_snooze
 from pipeline.core.tell import Voice, disposed, finding_of, hand_over, hold_of, names
@@ -193,9 +193,6 @@ class Detector:
         own = event.otp_id if type(event) is OtpDispatched or type(event) is OtpEntered else None
         for track in t.tracks:
             if track.otp_id == own:
-                if track.level == "clear" and not track.open and only_told(event, t.recent):
-                    t.tracks = tuple(replace(x, seen="") if x.otp_id == own else x for x in t.tracks)
-                    continue
                 self._reassess(t, track, t.now, out, keep=type(event) is OtpEntered)
             elif type(event) is LineChanged:
                 if event.occurred_at <= track.until:

@@ -22,19 +22,6 @@ def matters(event: AccountEvent, track: Track, recent: tuple[RecentEvent, ...], 
     return type(event) is not CallChanged or _call_matters(event, track, recent, profile, since)
 
 
-def only_told(event: AccountEvent, recent: tuple[RecentEvent, ...]) -> bool:
-    """Whether an event of the challenge itself only says that its code has arrived.
-
-    It says how long that took, which the next assessment takes in, and the final one at the latest. ``recent`` holds it; where it is the
-    first that is known of the challenge, it is the dispatch.
-    """
-    return (
-        type(event) is OtpDispatched
-        and event.status == "delivered"
-        and any(type(e) is OtpDispatched and e.otp_id == event.otp_id and e.status != "delivered" for e in recent)
-    )
-
-
 def _entered_at(recent: tuple[RecentEvent, ...], otp_id: str) -> Ms | None:
     return next((e.occurred_at for e in recent if type(e) is OtpEntered and e.otp_id == otp_id and e.outcome == "accepted"), None)
 

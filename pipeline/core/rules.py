@@ -150,8 +150,7 @@ RULES: tuple[Rule, ...] = (
 
 def hits(features: Features, policy: Policy) -> tuple[RuleHit, ...]:
     """The rules that hold, in order of their ids; those the policy switched off do not count."""
-    held = [r for r in RULES if r.holds(features, policy)]
-    return tuple([RuleHit(r.uid, r.name, r.version) for r in held if r.uid not in policy.rules_off])
+    return tuple(RuleHit(r.uid, r.name, r.version) for r in RULES if r.uid not in policy.rules_off and r.holds(features, policy))
 
 
 RULES_BY_NAME: dict[str, Rule] = {rule.name: rule for rule in RULES}

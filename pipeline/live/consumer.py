@@ -3,8 +3,8 @@
 Stands between Faust's consumer and the stages. Faust hands records to an agent one by one (5,000 a second with a table write), and
 spends a dozen tasks on each message on its way to a stream; here a whole fetched batch is a message, and goes straight to the runner.
 At most one batch per partition is unsettled, so batches grow with the load and a slow partition stalls only itself; and no more is
-fetched than can be folded in seconds, so that a rebalance, or the end, is not kept waiting by a backlog. Offsets are committed over a
-contiguous prefix of settled batches of the current generation.
+fetched while what is being folded takes seconds, so that a rebalance, or the end, is not kept waiting by a backlog. Offsets are
+committed over a contiguous prefix of settled batches of the current generation.
 """
 
 import asyncio

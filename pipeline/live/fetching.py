@@ -16,7 +16,7 @@ from faust.types.tuples import TP
 
 FETCH_MAX_WAIT_MS = 50  # Faust fixes 1500: a partition left out of one long poll would wait for its end
 SHORT_WAIT_MS = 15  # where some are left out already: they may be wanted any moment, and a broker is asked one thing at a time
-LEAST_BYTES = 1 << 16  # of a partition; a broker sends one batch of records at least, however large
+LEAST_BYTES = 1 << 20  # of a partition: as large as a producer's batch gets, which a broker sends whole of one partition alone
 OTHERS_S = 0.005  # how long the answers of the other brokers are waited for once one has brought something
 
 

@@ -28,6 +28,7 @@ from tests.broker.harness import KEY, Deployment
 
 BASELINE_EVENTS_AT_MOST = 50_000
 ROUNDS = 3
+SLEEP_S = 25  # below the session of Broker.deployment
 STAGES = ("ingest", "route", "detect")
 PLAIN_OUTPUTS = ("alerts", "decisions", "holds", "examples", "sightings")
 
@@ -131,14 +132,17 @@ def _folding(
             time.sleep(0.5)
         live.settled((stage,), WITHIN_S)
         time.sleep(2)
+        asleep = time.monotonic()
         for worker in workers:
             worker.send_signal(signal.SIGSTOP)
         broker.append(live.prefix, topic, records)
+        assert time.monotonic() - asleep < SLEEP_S, "the brokers may have taken the workers' partitions meanwhile"
         cpu, broker_cpu = sum(cpu_of(w.pid) for w in workers), broker.cpu()
         since = int(time.time() * 1000)
         for worker in workers:
             worker.send_signal(signal.SIGCONT)
         live.settled((stage,), WITHIN_S)
+        assert all(worker.poll() is None for worker in workers), "a worker ended on the way"
         used, broker_used = sum(cpu_of(w.pid) for w in workers) - cpu, broker.cpu() - broker_cpu
         for worker in workers:
             live.stop(worker)

@@ -1,7 +1,6 @@
 """Is "it cannot matter" sure? Whatever is passed over leaves every feature of the challenge as it was."""
 
 from hypothesis import example, given, settings
-from msgspec.structs import replace
 from strategies import ACCOUNT, T0, lives
 
 from pipeline.core import relevance
@@ -9,8 +8,6 @@ from pipeline.core.decision import Assessment, assess
 from pipeline.core.detector import Detector, new_timeline
 from pipeline.core.episode import build
 from pipeline.core.events import AccountEvent, CallChanged, MessageSeen, OtpDispatched, OtpEntered
-from pipeline.core.features import as_dict
-from pipeline.core.outcome import Decision
 from pipeline.core.policy import Policy
 from pipeline.core.timeline import RecentEvent, Timeline
 from tests.examples import examples
@@ -85,42 +82,3 @@ def test_calls_and_texts_behind_the_entry_are_passed_over_once_it_is_known_that_
     assert passed_over([*entered(), text("c", "k1:bank", 5), text("d", "k1:bank", 20)]) == 2, "the delivery itself"
     assert passed_over([*entered(), text("c", "k1:stranger", 20)]) == 0
     assert passed_over([*entered(), text("c", "k1:stranger", 20), text("d", "k1:other", 30)]) == 1
-
-
-def receipt(name: str, after_ms: int) -> OtpDispatched:
-    at = T0 + after_ms
-    return replace(entered()[0], event_id=name, occurred_at=at, arrived_at=at, status="delivered")  # type: ignore[type-var, return-value]
-
-
-@given(lives(most=40))
-@example([*entered(), receipt("r", 5)])
-@settings(deadline=None, max_examples=examples(400))
-def test_a_receipt_that_only_tells_changes_nothing_but_how_long_the_code_took_to_arrive(events: list[AccountEvent]) -> None:
-    t = new_timeline(ACCOUNT)
-    for event in events:
-        t, _ = DETECTOR.step(t, event)
-        if not isinstance(event, OtpDispatched) or event not in t.recent or not relevance.only_told(event, t.recent):
-            continue
-        without = tuple(e for e in t.recent if e is not event)
-        with_it, before = (as_dict(assessed(t, event.otp_id, recent).features) for recent in (t.recent, without))
-        assert {name for name in with_it | before if with_it.get(name) != before.get(name)} <= {"delivery_delay_s"}
-
-
-def test_a_receipt_that_comes_after_the_entry_is_in_the_final_assessment() -> None:
-    t, said = new_timeline(ACCOUNT), []
-    sent, entry = entered()
-    for event in (sent, entry, receipt("r", 5)):
-        t, out = DETECTOR.step(t, event)
-        said += [o for o in out if isinstance(o, Decision)]
-    assert [d.features.get("delivery_delay_s") for d in said] == [None], "the receipt itself says nothing"
-    t, out = DETECTOR.fire(t, t.deadline or 0)
-    last = [o for o in out if isinstance(o, Decision)][-1]
-    assert last.features["delivery_delay_s"] == 0.005
-    assert "r" in last.event_ids
-
-
-def test_a_receipt_that_is_all_that_is_known_of_a_challenge_is_its_dispatch() -> None:
-    first = receipt("r", 0)
-    assert not relevance.only_told(first, (first,))
-    assert not relevance.only_told(entered()[0], tuple(entered()))  # type: ignore[arg-type]
-    assert relevance.only_told(first, (entered()[0], first))  # type: ignore[arg-type]

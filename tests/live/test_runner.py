@@ -2,15 +2,20 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection
+from types import SimpleNamespace
 from typing import Any
 
 import faust
 import pytest
 from faust.types.tuples import TP, ConsumerMessage
 
+from pipeline.live import folding as folding_module
+from pipeline.live import ingest as ingest_module
 from pipeline.live import runner as runner_module
 from pipeline.live.batch import Batch, OpenAdmission
+from pipeline.live.folding import FoldingStage
 from pipeline.live.health import Health
+from pipeline.live.ingest import IngestStage
 from pipeline.live.runner import Runner
 from pipeline.live.stage import ReadAgain
 from tests.live.test_align import Fetched
@@ -152,3 +157,57 @@ def test_the_clock_ticks_on_when_the_app_takes_long_to_start(monkeypatch: pytest
         assert not rig.crashed
 
     run(script, monkeypatch)
+
+
+def test_a_batch_counts_as_work_while_it_is_computed_and_not_while_others_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The consumer fetches nothing more while there is too much work: what only waits must not count, and what is computed must."""
+    seen: list[tuple[str, bool]] = []
+
+    async def script(rig: Rig) -> None:
+        batch: Batch = rig.message.value
+        rig.stage.on_handle = lambda: seen.append(("handed over", batch.waits))
+        task = await rig.carry()
+        seen.append(("restoring", batch.waits))
+        rig.stage.restored.set()
+        await task
+
+    run(script, monkeypatch)
+    assert seen == [("restoring", True), ("handed over", False)]
+
+
+class Sent:
+    """Effects that note whether their batch waits while they are sent."""
+
+    unsendable: tuple[()] = ()
+
+    def __init__(self, *_: object) -> None: ...
+
+    def add(self, *_: object) -> None: ...
+
+    async def send(self) -> None:
+        WAITED.append(BATCH.waits)
+
+
+BATCH = Batch(A, 1, [Fetched(0, 0)])
+WAITED: list[bool] = []
+
+
+def test_folding_and_ingest_say_that_a_batch_waits_once_they_have_computed_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def nothing(*_: object) -> None: ...
+
+    state = SimpleNamespace(folded=-1, foreign=0, persist=nothing)
+    folding = SimpleNamespace(name="detect", _outbox=object(), _prefix="", _fold=nothing)
+    ingest = SimpleNamespace(
+        name="ingest", _outbox=object(), _prefix="", _feed={A.topic: "logins"}, _suspended=(), _read=lambda *_: (), _letters=None,
+        _flood=SimpleNamespace(floods=lambda *_: False), _read_up_to=lambda *_: None, _beats=SimpleNamespace(is_due=lambda at: False),
+    )  # fmt: skip
+    WAITED.clear()
+    monkeypatch.setattr(folding_module, "Effects", Sent)
+    monkeypatch.setattr(ingest_module, "Effects", Sent)
+    for handled in (
+        FoldingStage._handle(folding, SimpleNamespace(state=state, resumed=True), BATCH),  # type: ignore[arg-type]
+        IngestStage.handle(ingest, BATCH),  # type: ignore[arg-type]
+    ):
+        BATCH.waits = False
+        asyncio.run(handled)
+    assert WAITED == [True, True]

@@ -5,7 +5,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from pipeline.core.learn.schema import Schema, Spread
+from pipeline.core.learn.schema import Schema, Spread, by_number
 
 DEEPEST = 24  # no settings allow a deeper tree; a restored one that is deeper is refused
 
@@ -201,7 +201,8 @@ def check_trees(state: ForestState) -> None:
 
 
 def check_spaces(state: AnomalyState) -> None:
-    """Raises ValueError when the half-space trees do not fit the settings or the schema."""
+    """Raises ValueError when the half-space trees or the spreads do not fit the settings or the schema."""
+    by_number(state.schema, state.spreads)
     if state.trees and len(state.trees) != state.settings.trees:
         raise ValueError(f"{len(state.trees)} half-space trees, not {state.settings.trees}")
     inner, columns = 2**state.settings.height - 1, len(columns_of_spaces(state.schema))

@@ -229,6 +229,7 @@ BROKEN: list[tuple[str, str, Callable[[dict[str, object]], object]]] = [
     ("linear", "another schema", lambda c: c["model"]["schema"]["fields"].pop()),  # type: ignore[index]
     ("linear", "an unknown kind", set_at("model", "kind", to="pickle")),
     ("linear", "one field more", set_at("model", "code", to="import os")),
+    ("blend", "a spread of the anomaly score too few", lambda c: c["model"]["anomaly"]["spreads"].pop()),  # type: ignore[index]
     ("forest", "a tree too few", lambda c: c["model"]["members"].pop()),  # type: ignore[index]
     ("forest", "a node too few", lambda c: nodes(c).pop()),
     ("forest", "a node too many", lambda c: nodes(c).append(nodes(c)[-1])),
