@@ -103,9 +103,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     start_without_state: Annotated[
         bool, Meta(description="start although the state of what was read is gone; every account begins anew")
     ] = False
-    fetch_bytes: Annotated[
-        int, Meta(ge=1 << 20, le=1 << 30, description="bytes fetched ahead, shared by a stage's partitions; 1 MiB of each at least")
-    ] = 32 << 20
+    fetch_bytes: Annotated[int, Meta(ge=1 << 20, le=1 << 30, description="bytes fetched ahead; of a partition 1 MiB at least")] = 32 << 20
     batch_records: Annotated[int, Meta(ge=1, le=1_000_000, description="most records fetched, and handled as one batch, at once")] = 20_000
     record_bytes: Annotated[int, Meta(ge=1024, le=1 << 26, description="a larger input record is a dead letter")] = 1 << 20
     data_dir: Annotated[str, Meta(description="directory for the store on disk; empty: the system's temporary one")] = ""
