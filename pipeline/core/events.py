@@ -276,3 +276,8 @@ class LinkChanged(Event, frozen=True, kw_only=True, tag="link_changed", omit_def
 Keyless = Beat | Activation | CampaignSeen  # in every partition of ``events``, and of no account
 AnyEvent = AccountEvent | Beat | Activation | CampaignSeen  # a record of ``events``
 LineEvent = TelephonyEvent | LinkChanged | Beat  # a record of ``lines``
+
+
+def account_of(event: AnyEvent) -> str:
+    """The account that a record of ``events`` is about; empty for what has none."""
+    return "" if type(event) is Beat or type(event) is Activation or type(event) is CampaignSeen else event.account_id

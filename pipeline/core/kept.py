@@ -5,7 +5,7 @@ challenge that nobody labelled is over: an event that is none of these carries t
 """
 
 from math import isfinite
-from typing import Any, Final, get_args, get_type_hints
+from typing import Any, Final
 
 import msgspec
 import zstandard
@@ -13,7 +13,7 @@ import zstandard
 from pipeline.core.episode import named
 from pipeline.core.errors import UnsupportedState
 from pipeline.core.events import Disposed, Ms
-from pipeline.core.features.vector import FIELDS, Features
+from pipeline.core.features.vector import DECIMAL, FIELDS, Features
 from pipeline.core.kept_words import WORDS
 from pipeline.core.labels import LABELS, sampled, weight_of
 from pipeline.core.outcome import Decision, Example, ExampleSource, FeatureValue, Level, Replaced
@@ -40,8 +40,7 @@ STORED: Final[tuple[str, ...]] = (
 ORDER: Final = (*STORED, *(name for name in FIELDS if name not in STORED))
 _PLACES: Final = tuple(FIELDS.index(name) if name in FIELDS else None for name in ORDER)
 _STRAIGHT: Final = tuple(range(len(FIELDS))) == _PLACES
-_HINTS: Final = get_type_hints(Features)
-_DECIMAL: Final = tuple(n for n, name in enumerate(ORDER) if float in get_args(_HINTS.get(name)) or _HINTS.get(name) is float)
+_DECIMAL: Final = tuple(n for n, name in enumerate(ORDER) if name in DECIMAL)
 _MILLION: Final = 1_000_000  # decisions have six decimals: as a whole number of millionths a float takes half the room, and nothing is lost
 _LEVEL = 1  # of zstd
 replace = msgspec.structs.replace

@@ -8,7 +8,7 @@ from faust.types.tuples import TP
 
 from pipeline.core.champion import named_by
 from pipeline.core.errors import InvalidEvent
-from pipeline.core.events import EVIDENCE_FEEDS, Activation, AnyEvent, Beat, CampaignSeen
+from pipeline.core.events import EVIDENCE_FEEDS, AnyEvent, account_of
 from pipeline.core.outcome import Finding, Late, Outcome
 from pipeline.core.partition import Partition
 from pipeline.core.store import Encoded
@@ -106,7 +106,7 @@ class DetectStage(FoldingStage[Partition]):
         if record.value is None:
             raise InvalidEvent("no_value", "a record of events has a value")
         event = decoded(decode_event, record.value)
-        account = "" if type(event) is Beat or type(event) is Activation or type(event) is CampaignSeen else event.account_id
+        account = account_of(event)
         if held.quarantine.entities and held.quarantine.blocks(account, record.offset):
             raise InvalidEvent("bug", SET_ASIDE)
         try:

@@ -45,9 +45,9 @@ class BatchThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # Faust
         self, consumer: Any, active_partitions: Collection[TP], timeout: float, max_records: int | None = None
     ) -> dict[TP, list[Any]]:
         """Ask for the partitions and give what the brokers answer; runs in the thread."""
-        fetcher = consumer._fetcher
-        fetcher._max_partition_fetch_bytes = share_of(self._fetch_bytes, len(consumer.assignment()))
-        fetcher._fetch_max_wait_ms = SHORT_WAIT_MS if len(active_partitions) < len(consumer.assignment()) else FETCH_MAX_WAIT_MS
+        fetcher, partitions = consumer._fetcher, len(consumer.assignment())
+        fetcher._max_partition_fetch_bytes = share_of(self._fetch_bytes, partitions)
+        fetcher._fetch_max_wait_ms = SHORT_WAIT_MS if len(active_partitions) < partitions else FETCH_MAX_WAIT_MS
         for _, state in self._states(consumer, active_partitions):
             state.resume()
         fetched: dict[TP, list[Any]] = await super()._fetch_records(consumer, active_partitions, timeout, max_records)

@@ -12,7 +12,7 @@ import msgspec
 
 from pipeline.core.champion import Shelf
 from pipeline.core.errors import InvalidEvent
-from pipeline.core.events import Keyless, Ms
+from pipeline.core.events import Ms, account_of
 from pipeline.core.outcome import Outcome
 from pipeline.core.partition import Partition
 from pipeline.core.policy import Policy
@@ -175,7 +175,7 @@ class Parity:
             event = decode_event(value)
         except InvalidEvent:
             return  # live has made a dead letter of it
-        account = "" if isinstance(event, Keyless) else event.account_id
+        account = account_of(event)
         if account and not self._concerns(account, offset, arrived):
             return
         try:

@@ -105,13 +105,14 @@ class Features(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc
 
 
 FIELDS = Features.__struct_fields__
-_DECIMAL = tuple(n for n, name in enumerate(FIELDS) if float in (hint := get_type_hints(Features)[name], *get_args(hint)))
+DECIMAL = frozenset(name for name, hint in get_type_hints(Features).items() if float in (hint, *get_args(hint)))
+_PLACES = tuple(n for n, name in enumerate(FIELDS) if name in DECIMAL)
 
 
 def rounded_values(features: Features) -> list[FeatureValue | None]:
     """The features in their order, floats rounded to six digits, as decisions have them."""
     values = list(astuple(features))
-    for n in _DECIMAL:
+    for n in _PLACES:
         if type(value := values[n]) is float:
             values[n] = round(value, 6) + 0.0
     return values

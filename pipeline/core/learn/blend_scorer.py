@@ -48,7 +48,7 @@ class BlendScorer(Scorer):
             self._most_mass, self._spaces = most_mass(state.anomaly.settings), list(_spaces(state.anomaly, state.spreads, place))
 
     def over(self, names: Sequence[str]) -> Ask:
-        fields = {name: field for field in self._fields if (name := field[1])}
+        fields = {field[1]: field for field in self._fields}
         return partial(self._ask, [fields.get(name) for name in names], names.index(KNOWN) if KNOWN in names else None)
 
     def predict(self, features: Mapping[str, FeatureValue]) -> Prediction:

@@ -3,7 +3,7 @@
 from pipeline.core.learn.blend import Blend
 from pipeline.core.learn.forest import Forest
 from pipeline.core.learn.linear import Linear
-from pipeline.core.learn.snapshot import Snapshot, SnapshotRefused, WritableLearner
+from pipeline.core.learn.snapshot import Snapshot, SnapshotRefused, WritableLearner, fitting
 from pipeline.core.learn.states import BlendState, ForestState, LinearState
 
 
@@ -11,7 +11,7 @@ def learner_of(snapshot: Snapshot) -> WritableLearner:
     """Build the learner. Raises SnapshotRefused ``scoring_only``, or ``malformed`` when the parts do not fit each other."""
     if not snapshot.content.to_learn:
         raise SnapshotRefused("scoring_only", snapshot.id)
-    try:
+    with fitting():
         match snapshot.content.model:
             case LinearState() as state:
                 return Linear(state)
@@ -19,5 +19,3 @@ def learner_of(snapshot: Snapshot) -> WritableLearner:
                 return Forest(state)
             case BlendState() as state:
                 return Blend(state)
-    except (ValueError, IndexError, StopIteration) as e:
-        raise SnapshotRefused("malformed", str(e)) from None

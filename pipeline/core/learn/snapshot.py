@@ -9,7 +9,8 @@ content), ``content``. Whoever scores holds only the public key, and cannot make
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from math import isfinite
 from typing import Annotated, Literal, Protocol, get_args
 
@@ -82,7 +83,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
 
     def scorer(self) -> Scorer:
         """Build the scorer. Raises SnapshotRefused ``malformed`` when the parts do not fit each other."""
-        try:
+        with fitting():
             match self.content.model:
                 case LinearState() as state:
                     return LinearScorer(state.schema, state.spreads, state.logistic)
@@ -90,8 +91,15 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
                     return ForestScorer(state)
                 case BlendState() as state:
                     return BlendScorer(state)
-        except (ValueError, IndexError, StopIteration) as e:
-            raise SnapshotRefused("malformed", str(e)) from None
+
+
+@contextmanager
+def fitting() -> Iterator[None]:
+    """Build something from a state. Raises SnapshotRefused ``malformed`` when its parts do not fit each other."""
+    try:
+        yield
+    except (ValueError, IndexError, StopIteration) as e:
+        raise SnapshotRefused("malformed", str(e)) from None
 
 
 class WritableLearner(Learner, Protocol):
