@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -149,3 +150,41 @@ def memory_of(pid: int) -> int:
     status = Path(f"/proc/{pid}/status")
     lines = status.read_text().splitlines() if status.exists() else []
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS:")), 0)
+
+
+class Stolen:
+    """How much of the cores the host keeps from this machine while the block runs: ``share`` of all, and ``most`` of any second (0 to 1).
+
+    What a guest misses so is no one's fault inside it, and comes in bursts: a percentile of latencies that missed its bar may be theirs.
+    """
+
+    share = most = 0.0
+
+    def __enter__(self) -> "Stolen":
+        self._ended = threading.Event()
+        self._watch = threading.Thread(target=self._look, daemon=True)
+        self._watch.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._ended.set()
+        self._watch.join()
+
+    def _look(self) -> None:
+        first = last = _stolen()
+        while not self._ended.wait(1.0):
+            now = _stolen()
+            self.most = max(self.most, _share(last, now))
+            self.share = _share(first, now)
+            last = now
+
+
+def _stolen() -> tuple[int, int]:
+    """Ticks stolen and ticks in all since the start, over all cores; none where the system does not tell."""
+    stat = Path("/proc/stat")
+    ticks = [int(field) for field in stat.read_text().split("\n", 1)[0].split()[1:9]] if stat.exists() else [0]
+    return (ticks[7] if len(ticks) > 7 else 0), sum(ticks)
+
+
+def _share(before: tuple[int, int], after: tuple[int, int]) -> float:
+    return (after[0] - before[0]) / max(1, after[1] - before[1])

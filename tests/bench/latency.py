@@ -22,7 +22,7 @@ from hdrh.histogram import HdrHistogram
 from pipeline.live.outbox import Outgoing
 from pipeline.wire.topics import TOPICS
 from tests.bench import traffic
-from tests.bench.deployed import WITHIN_S, Broker, cpu_of, running
+from tests.bench.deployed import WITHIN_S, Broker, Stolen, cpu_of, running
 from tests.bench.figure import Figure, held
 from tests.broker.harness import ROOT, Deployment
 
@@ -101,7 +101,8 @@ def _at_rate(broker: Broker, live: Deployment, workers: Workers, rate: Rate, see
     before = {name: broker.count(live.prefix + name) for name in ("alerts",)}
     cpu, broker_cpu = {s: cpu_of(w.pid) for s, w in workers.items()}, broker.cpu()
     command = [sys.executable, "-m", "tests.bench.pacer", live.bootstrap, str(file)]
-    own = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
+    with Stolen() as stolen:
+        own = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
     took = time.time() - starts_at / 1000
     load = {s: (cpu_of(w.pid) - cpu[s]) / took for s, w in workers.items()} | {"broker": (broker.cpu() - broker_cpu) / took}
     live.settled(STAGES, WITHIN_S)
@@ -131,6 +132,7 @@ def _at_rate(broker: Broker, live: Deployment, workers: Workers, rate: Rate, see
             note=f"the sender's own delay in it: p50, p99, most: {own.stdout.strip()} ms",
         ),
         Figure(f"processor in use, {name}", 100 * sum(load.values()), "% of a core", note=f"{used}; the sender not counted"),
+        Figure(f"processor time stolen by the host, {name}", 100 * stolen.share, "%", note=f"most of one second: {stolen.most:.0%}"),
     ]
 
 

@@ -10,6 +10,7 @@ MACHINE: Final = "tests/live/test_machine.py"
 CLAIM: Final = "tests/live/test_machine_claim.py"
 CONSUMER: Final = "tests/live/test_consumer.py"
 FETCHING: Final = "tests/live/test_fetching.py"
+RUNNER: Final = "tests/live/test_runner.py"
 ALIGN: Final = "tests/live/test_align.py"
 LAWS: Final = "tests/core/test_laws.py"
 BEATS: Final = "tests/core/test_beats.py"
@@ -232,6 +233,22 @@ MUTANTS: Final = (
         " and self._answered.get(tp) != state.timestamp:\n",
         ":\n",
         (FETCHING,),
+    ),
+    Mutant(
+        "ever-more-in-hand",
+        "more is fetched while as much as two fetches is being folded: after an outage a rebalance waits for a whole backlog",
+        "pipeline/live/consumer.py",
+        " and wanted and not self._enough()):\n",
+        " and wanted):\n",
+        (CONSUMER,),
+    ),
+    Mutant(
+        "fold-unsaid",
+        "a batch that is being folded does not say so: the worker takes it for one that only waits, and fetches on",
+        "pipeline/live/runner.py",
+        "            batch.waits = False\n",
+        "",
+        (RUNNER,),
     ),
     # --- order and time
     Mutant(
