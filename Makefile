@@ -80,8 +80,8 @@ model-benchmark: setup ## The learners on a public table of card payments, label
 	@$(BIN)/offhook model-benchmark
 
 .PHONY: figures
-figures: setup ## Measure the detector on held-out seeds, with each view a bank may have; writes out/figures.json
-	@$(BIN)/python -m tests.bench.figures
+figures: setup ## Measure the detector on held-out seeds, and on the recorded calls of TELEPHONY=FOLDER; writes out/figures.json
+	@$(BIN)/python -m tests.bench.figures $(if $(TELEPHONY),--telephony $(TELEPHONY))
 
 FIT := $(addprefix out/fit/,301 302 303 304 305 306 307 308 309 310)
 .PHONY: fit

@@ -12,6 +12,7 @@ import argparse
 import contextlib
 import fcntl
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -75,11 +76,27 @@ def java() -> str:
     path = str(Path(home) / "bin" / "java") if home else shutil.which("java")
     if not path or not os.access(path, os.X_OK):
         raise KafkaUnavailable("no Java found: install Java 17 or newer, or set KAFKA_BOOTSTRAP to a running broker")
-    said = subprocess.run([path, "-XshowSettings:properties", "-version"], capture_output=True, text=True, check=False, timeout=60).stderr
-    version = next((line.split("=")[1].strip() for line in said.splitlines() if "java.specification.version =" in line), "")
+    version = _property(path, "java.specification.version")
     if not version.isdigit() or int(version) < 17:
         raise KafkaUnavailable(f"Java {version or '(unknown)'} is too old: Kafka needs 17 or newer")
     return path
+
+
+def _property(path: str, name: str) -> str:
+    said = subprocess.run([path, "-XshowSettings:properties", "-version"], capture_output=True, text=True, check=False, timeout=60).stderr
+    return next((line.split("=")[1].strip() for line in said.splitlines() if f" {name} =" in line), "")
+
+
+def java_version() -> str:
+    """Return the version of that Java, such as 17.0.15. Raises KafkaUnavailable without one."""
+    return _property(java(), "java.version") or "(unknown)"
+
+
+def kafka_version() -> str:
+    """Return the version of Apache Kafka that is fetched."""
+    found = re.search(r"<artifactId>kafka_[\d.]+</artifactId>\s*<version>([^<]+)</version>", POM.read_text())
+    assert found is not None, f"{POM} names no Apache Kafka"
+    return found[1]
 
 
 def jars() -> Path:

@@ -29,7 +29,7 @@ from pipeline.core.model import Score, Scoring
 from pipeline.core.outcome import Challenger, Decision, Evidence, Level, RuleHit, Stage
 from pipeline.core.policy import Policy, Thresholds
 from pipeline.core.profile import Profile
-from pipeline.core.sampling import taken
+from pipeline.core.sampling import is_control
 from pipeline.core.timeline import RecentEvent
 
 FEED_OF: dict[type, tuple[str, str]] = {
@@ -164,5 +164,5 @@ def decision(
         model_id=model.id,
         version=version,
         challengers=tuple(Challenger(c.id, c.score(assessment.features, assessment.rules).probability) for c in challengers),
-        control=assessment.level == "alert" and taken(named("c_", account_id, otp_id), policy.learning.control),
+        control=assessment.level == "alert" and is_control(account_id, otp_id, policy),
     )

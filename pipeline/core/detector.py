@@ -235,7 +235,10 @@ class Detector:
                 out.append(made)
                 if to_learn_from:
                     session = a.episode.challenge.session_id
-                    t.kept, t.teach_at = kept.remembered(t.kept, made, a.features, session, track.start, self.policy)
+                    had = track.finding is not None
+                    t.kept, t.teach_at = kept.remembered(t.kept, made, a.features, session, track.start, self.policy, had)
+                elif made.level == "alert" and t.kept:
+                    t.kept, t.teach_at = kept.alarmed(t.kept, t.account_id, track.otp_id, self.policy)
             voice = Voice(self.policy, self.model, VERSION, self.missing, self.breaker)
             finding = finding_of(t, new, a, incident, events, time, voice)
             if finding is not None:

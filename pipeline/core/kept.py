@@ -19,7 +19,7 @@ from pipeline.core.labels import LABELS, sampled, weight_of
 from pipeline.core.outcome import Decision, Example, ExampleSource, FeatureValue, Level, Replaced
 from pipeline.core.policy import Policy
 from pipeline.core.profile import DAY_MS
-from pipeline.core.sampling import taken
+from pipeline.core.sampling import is_control, taken
 
 # The places of the features in kept state. Frozen: a new feature is appended here, and one that is gone keeps its place.
 STORED: Final[tuple[str, ...]] = (
@@ -56,7 +56,10 @@ class Taught(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 class Kept(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """One decision. ``row``: its features as ``row_of`` packs them. ``pending``: taken for benign if nobody says anything for long."""
+    """One decision. ``row``: its features as ``row_of`` packs them. ``pending``: taken for benign if nobody says anything for long.
+
+    ``level`` is alert where the challenge alarmed at any time, before the decision or after it.
+    """
 
     otp_id: str
     session_id: str | None
@@ -117,20 +120,23 @@ def features_of(row: bytes) -> dict[str, FeatureValue]:
 
 
 def remembered(
-    raw: bytes, made: Decision, features: Features, session_id: str | None, start: Ms, policy: Policy
+    raw: bytes, made: Decision, features: Features, session_id: str | None, start: Ms, policy: Policy, alarmed: bool = False
 ) -> tuple[bytes, Ms | None]:
     """The block with one more decision, which replaces an earlier one of its challenge; and when one is due next.
 
-    What was taught of the challenge stays taught. The oldest go first, those last that alarmed or are still to be taught.
+    What was taught of the challenge stays taught. ``alarmed``: there has been a finding of it, whatever this decision says. The oldest go
+    first, those last that alarmed or are still to be taught.
     """
     kept = unpack(raw)
     before = next((k for k in kept if k.otp_id == made.otp_id), None)
     taught = None if before is None else before.taught
     learning, bounds = policy.learning, policy.bounds
-    quiet = made.level != "alert" and taught is None and bool(learning.negatives) and taken(made.decision_id, learning.negatives)
+    level: Level = "alert" if alarmed else made.level
+    control = level == "alert" and is_control(made.account_id, made.otp_id, policy)
+    quiet = level != "alert" and taught is None and bool(learning.negatives) and taken(made.decision_id, learning.negatives)
     new = Kept(
         made.otp_id, session_id, start, bytes.fromhex(made.decision_id.removeprefix("d_")), made.time - start, made.model_id,
-        round(made.probability * _MILLION), made.level, made.control, row_of(features), quiet, taught,
+        round(made.probability * _MILLION), level, control, row_of(features), quiet, taught,
     )  # fmt: skip
     since = start - bounds.settled_days * DAY_MS
     all_ = [*(k for k in kept if k.otp_id != made.otp_id and k.start >= since), new]
@@ -138,6 +144,13 @@ def remembered(
         all_.remove(min(all_, key=lambda k: (k.level != "clear" or k.pending, k.start, k.otp_id)))
     left = tuple(sorted(all_, key=lambda k: (k.start, k.otp_id)))
     return pack(left), _next(left, policy)
+
+
+def alarmed(raw: bytes, account_id: str, otp_id: str, policy: Policy) -> tuple[bytes, Ms | None]:
+    """The block when a challenge has alarmed after its decision was kept: that nobody says anything of it makes it no benign one."""
+    kept, control = unpack(raw), is_control(account_id, otp_id, policy)
+    left = tuple(replace(k, level="alert", control=control, pending=False) if k.otp_id == otp_id else k for k in kept)
+    return (raw if left == kept else pack(left)), _next(left, policy)
 
 
 def disposed(raw: bytes, event: Disposed, account_id: str, policy: Policy) -> tuple[bytes, Ms | None, list[Example]]:

@@ -189,7 +189,8 @@ class Replaced(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Example(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, gc=False):
     """One lesson. ``example_id`` is that of the decision; ``time`` when the label came; ``weight``: 1/p of the sampling times trust.
 
-    ``decided_at`` (ms), ``model_id``, ``probability`` (0 to 1), ``level`` and ``control`` are those of the decision.
+    ``decided_at`` (ms), ``model_id`` and ``probability`` (0 to 1) are those of the decision. ``level``: alert where the challenge alarmed
+    at any time, else the decision's; ``control``: whether that alert is one of the few taken by chance.
     """
 
     example_id: str

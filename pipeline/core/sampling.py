@@ -2,6 +2,9 @@
 
 from hashlib import blake2b
 
+from pipeline.core.episode import named
+from pipeline.core.policy import Policy
+
 
 def taken(name: str, share: float) -> bool:
     """Whether ``name`` belongs to a ``share`` (0 to 1) of all names.
@@ -10,3 +13,8 @@ def taken(name: str, share: float) -> bool:
     2489
     """
     return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "big") < int(share * (1 << 64))
+
+
+def is_control(account_id: str, otp_id: str, policy: Policy) -> bool:
+    """Whether an alert on this challenge is one of the few by which the detector is judged by those it has not steered."""
+    return taken(named("c_", account_id, otp_id), policy.learning.control)

@@ -25,7 +25,7 @@ class NotThere(OSError):
 class Log:
     """Readers of the topics that are compared. Use as an asynchronous context: ``open_log``."""
 
-    def __init__(self, settings: Settings, partitions: dict[str, int], consumers: dict[str, Any], looked: Callable[[], None]) -> None:
+    def __init__(self, settings: Settings, partitions: dict[str, int], consumers: dict[str, Any], looked: Callable[[int], None]) -> None:
         self.looked = looked
         self.prefix = settings.prefix
         self.partitions = partitions
@@ -66,13 +66,13 @@ class Log:
             fetched = await consumer.getmany(*behind, timeout_ms=500, max_records=CHUNK)
             for records in fetched.values():
                 yield records
-            self.looked()
+            self.looked(sum(map(len, fetched.values())))
             await asyncio.sleep(0)
 
 
 @asynccontextmanager
-async def open_log(settings: Settings, looked: Callable[[], None] = lambda: None) -> AsyncIterator[Log]:
-    """Open readers of what is compared, all partitions of it. ``looked`` is called as long as reading goes on.
+async def open_log(settings: Settings, looked: Callable[[int], None] = lambda records: None) -> AsyncIterator[Log]:
+    """Open readers of what is compared, all partitions of it. ``looked`` is called as long as reading goes on, with how much was read.
 
     Raises NotThere, and KafkaError without brokers.
     """

@@ -35,13 +35,14 @@ class AuditWorker:
         self._health = health
         self._stop = stop
         self._checked: dict[str, int] = {}
+        self._beginning = False  # is live's state of now being read?
         health.expect(STAGE)
 
     async def run(self) -> None:
         """Compare until told to end. Raises KafkaError, NotThere and UnsupportedState: then the worker ends, and the platform starts it."""
         while not self._stop.is_set():
             try:
-                async with open_log(self._settings, lambda: self._health.looked(STAGE)) as kafka:
+                async with open_log(self._settings, self._looked) as kafka:
                     await self._follow(kafka)
             except OtherBuild as e:
                 metrics.AUDIT_BLIND.set(1)
@@ -63,7 +64,9 @@ class AuditWorker:
         for tp in kafka.places("events"):
             self._health.assigned(STAGE, source, tp.partition)
         audit = Audit(self._policy, self._settings.audit_share, kafka, shelf_of(self._settings, STAGE))
+        self._beginning = True
         await audit.begin()
+        self._beginning = False
         for tp in kafka.places("events"):
             self._health.restored(STAGE, source, tp.partition)
         log.info("audit: begins with %d accounts", sum(parity.accounts for parity in audit.parities))
@@ -102,10 +105,16 @@ class AuditWorker:
         metrics.AUDIT_ACCOUNTS.labels("compared").set(compared)
         metrics.AUDIT_ACCOUNTS.labels("left_out").set(accounts - compared)
 
+    def _looked(self, records: int) -> None:
+        self._health.looked(STAGE)
+        if self._beginning and records:
+            self._health.progressed(STAGE, records)
+
     async def _wait(self, seconds: float) -> None:
         end = asyncio.get_running_loop().time() + seconds
         while not self._stop.is_set() and (left := end - asyncio.get_running_loop().time()) > 0:
             self._health.looked(STAGE)
+            self._health.progressed(STAGE)  # waiting out another build is no restore that hangs
             try:
                 await asyncio.wait_for(self._stop.wait(), min(left, 5.0))
             except TimeoutError:

@@ -104,6 +104,7 @@ class ChangelogReader:
         self._tp = TopicPartition(topic, partition)
         self._connection = connection
         self._consumer: Any = None
+        self.tell: Callable[[int], None] = lambda records: None  # called with how many records were read, once for each fetch that had some
 
     async def __aenter__(self) -> "ChangelogReader":
         self._consumer = AIOKafkaConsumer(
@@ -144,6 +145,7 @@ class ChangelogReader:
                 for record in records:
                     if record.offset < end:
                         take(record.key, record.value)
+                self.tell(len(records))
         return end
 
 

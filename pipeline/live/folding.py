@@ -171,10 +171,12 @@ class FoldingStage(ABC, Generic[F]):
     async def _claim(self, partition: int, held: Held[F], before: "asyncio.Task[None] | None", generation: int) -> None:
         if before is not None:
             await asyncio.wait([before])  # two claims of one partition must not meet
-        async with held.turn, self._restores:
-            started = time.monotonic()
-            await held.state.claim(generation)
-            seconds = time.monotonic() - started
+        async with held.turn:
+            self._health.progressed(self.name)  # a batch under way, if there was one, has ended
+            async with self._restores:
+                started = time.monotonic()
+                await held.state.claim(generation, partial(self._health.progressed, self.name))
+                seconds = time.monotonic() - started
         metrics.RESTORE_SECONDS.labels(self.name).observe(seconds)
         self._health.restored(self.name, self.sources[0], partition)
         state = held.state

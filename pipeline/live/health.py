@@ -1,7 +1,8 @@
 """Is this worker alive, and may it be counted on? Progress against lag, partition by partition, and the listener that tells.
 
-``/healthz`` fails when a partition has records to read and its committed offset stands still; ``/readyz`` until every assigned
-partition is restored, and while a feed is suspended that detection cannot do without; ``/metrics`` serves the metrics.
+``/healthz`` fails when a partition has records to read and its committed offset stands still, and when a restore reads nothing;
+``/readyz`` until every assigned partition is restored, and while a feed is suspended that detection cannot do without; ``/metrics``
+serves the metrics.
 """
 
 import asyncio
@@ -18,6 +19,9 @@ from pipeline.live import metrics
 
 UNSEEN_S: Final = 120.0  # nobody has looked at the progress for so long: a look is due every two seconds, and a rebalance takes at most 60
 STALLED_S: Final = 60.0  # a batch is committed within seconds; ten times the broker's usual worst hiccup is a fault
+# No restore of a stage has read anything for so long. A batch that a restore waits for sends twice, and each send ends within 60 s; a
+# request within 40; and brokers that are restarted, or elect anew, are back by then. What is read counts, so a large state may take hours.
+RESTORE_STALLED_S: Final = 300.0
 LOOP_TICK_S: Final = 0.5
 
 
@@ -25,6 +29,7 @@ class _Partition(msgspec.Struct):
     position: int = -1
     lag: int = 0
     moved_at: float = 0.0
+    assigned_at: float = 0.0
     restored: bool = False
 
 
@@ -50,6 +55,7 @@ class Health:
         self._waiting: set[str] = set()  # the topics of suspended feeds
         self._joined: set[str] = set()
         self._looked: dict[str, float] = {}  # of each stage that belongs to this worker
+        self._progress: dict[str, float] = {}  # of the restores of each stage, when last seen
 
     def expect(self, stage: str) -> None:
         """A stage belongs to this worker: not ready before it has its first assignment, even one of no partitions."""
@@ -62,12 +68,18 @@ class Health:
     def assigned(self, stage: str, topic: str, partition: int, restored: bool = False) -> None:
         """A partition is ours; ``restored`` at once where a stage keeps no state for it."""
         self._joined.add(stage)
-        self._partitions[stage, topic, partition] = _Partition(moved_at=self._clock(), restored=restored)
+        now = self._clock()
+        self._partitions[stage, topic, partition] = _Partition(moved_at=now, assigned_at=now, restored=restored)
         self._count(stage)
 
     def joined(self, stage: str) -> None:
         """A stage has its assignment, be it empty."""
         self._joined.add(stage)
+
+    def progressed(self, stage: str, records: int = 0) -> None:
+        """A restore has got on, by so many records read. It counts for every restore of its stage, since some wait for their turn."""
+        self._progress[stage] = self._clock()
+        metrics.RESTORED_RECORDS.labels(stage).inc(records)
 
     def restored(self, stage: str, topic: str, partition: int) -> None:
         """The state of a partition is here. A partition that was revoked meanwhile is passed over."""
@@ -75,6 +87,7 @@ class Health:
         if found is not None:
             found.restored = True
             found.moved_at = self._clock()
+            self.progressed(stage)
             self._count(stage)
 
     def revoked(self, stage: str, topic: str, partition: int) -> None:
@@ -105,19 +118,24 @@ class Health:
         metrics.FEED_SUSPENDED.labels(feed).set(yes)
 
     def alive(self) -> State:
-        """Say whether every partition with lag makes progress, and whether that is still known. One that is restored is not counted."""
+        """Say whether every partition with lag makes progress, or else its restore, and whether that is still known."""
         now = self._clock()
         stalled = [
             f"{stage}: {topic}-{partition} has {p.lag} records to read and has not moved for {now - p.moved_at:.0f} s"
             for (stage, topic, partition), p in sorted(self._partitions.items())
             if p.restored and p.lag and now - p.moved_at > self._stalled_s
         ]
+        hung = [
+            f"{stage}: {topic}-{partition} is being restored, and no restore of this stage has read anything for {idle:.0f} s"
+            for (stage, topic, partition), p in sorted(self._partitions.items())
+            if not p.restored and (idle := now - max(p.assigned_at, self._progress.get(stage, p.assigned_at))) > RESTORE_STALLED_S
+        ]
         unseen = [
             f"{stage}: nobody has looked at its progress for {now - at:.0f} s: it hangs"
             for stage, at in sorted(self._looked.items())
             if now - at > UNSEEN_S
         ]
-        return State(not (stalled or unseen), (*stalled, *unseen))
+        return State(not (stalled or hung or unseen), (*stalled, *hung, *unseen))
 
     def ready(self) -> State:
         """Say whether every stage has its partitions, all restored, and no feed is suspended that detection rests on."""

@@ -6,6 +6,7 @@ again what follows, whatever the group has committed. It stands off the hot path
 
 import asyncio
 import logging
+from functools import partial
 from math import log as ln
 from typing import Final
 
@@ -99,6 +100,7 @@ class LearnStage:
                 newest[:] = [snapshot]
 
         async with self._open(self._prefix + TOPIC, 0) as reader:
+            reader.tell = partial(self._health.progressed, self.name)
             await reader.read(0, take)
             _, end = await reader.bounds(self.sources[0], 0)
         self._student = await asyncio.to_thread(self._begun, newest[0] if newest else None)
@@ -203,7 +205,8 @@ class LearnStage:
         metrics.LEARN_LOSS.labels(role).set(self._losses[role])
 
     def _drifted(self, drift: Drift) -> None:
-        metrics.DRIFTS.labels(drift.name.partition(":")[0]).inc()
+        what, _, feature = drift.name.partition(":")
+        metrics.DRIFTS.labels(what, feature).inc()
         log.warning(
             "learn: %s went %s from %.3g to %.3g (%s, example %d)",
             drift.name,
@@ -212,7 +215,12 @@ class LearnStage:
             drift.after,
             drift.detector,
             drift.example,
-            extra={"action": "see whether a feed, the customers or the attackers changed; then `offhook models compare`, and promote"},
+            extra={
+                "drift": drift.name,
+                "before": drift.before,
+                "after": drift.after,
+                "action": "see whether a feed, the customers or the attackers changed; then `offhook models compare`, and promote",
+            },
         )
 
     async def tick(self) -> None:

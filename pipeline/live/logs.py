@@ -1,7 +1,7 @@
 """How does a worker log? One JSON object per line, or text for people; and no number of a person slips through in either.
 
-Our own messages name topics, partitions, offsets and reasons only; those that warn carry what to do as ``extra={"action": ...}``. The
-filter here is the net below: libraries write messages and exceptions that we do not.
+Our own messages name topics, partitions, offsets and reasons only; those that warn carry what to do as ``extra={"action": ...}``. What is
+here is the net below: libraries write messages and exceptions that we do not, and do not say what to do.
 """
 
 import logging
@@ -20,6 +20,21 @@ _E164: Final = re.compile(r"\+\d[\d \-().]{5,18}\d")
 _OWN: Final = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 # Chatty libraries: each rebalance and reconnect at length, at levels that mean nothing to an operator.
 _QUIET: Final = ("aiokafka", "kafka", "asyncio", "aiohttp")
+
+_OURS: Final = "pipeline"
+_OF_A_WARNING: Final = "nothing, unless it repeats: then see whether the brokers answer"
+_OF_AN_ERROR: Final = (
+    "see whether the brokers answer; a worker that cannot go on ends, and its last line says what to do. If neither is so and it repeats,"
+    " report it"
+)
+
+
+def action_of(record: logging.LogRecord) -> object:
+    """What to do about a record: what it says itself, or, of a warning or an error of a library, the usual; None where nothing is wrong."""
+    said: object = record.__dict__.get("action")
+    if said or record.levelno < logging.WARNING or record.name.partition(".")[0] == _OURS:
+        return said
+    return _OF_A_WARNING if record.levelno < logging.ERROR else _OF_AN_ERROR
 
 
 def redact(text: str) -> str:
@@ -45,6 +60,8 @@ class JsonLines(logging.Formatter):
         for name, value in record.__dict__.items():
             if name not in _OWN and name not in line:
                 line[name] = value if isinstance(value, int | float | None) else redact(str(value))
+        if action := action_of(record):
+            line["action"] = redact(str(action))
         if record.exc_info and record.exc_info[0] is not None:
             line["error"] = record.exc_info[0].__name__
             line["traceback"] = redact("".join(traceback.format_exception(*record.exc_info)))
@@ -59,7 +76,7 @@ class TextLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Write one record."""
-        action = record.__dict__.get("action")
+        action = action_of(record)
         return redact(super().format(record) + (f"\n    -> {action}" if action else ""))
 
 

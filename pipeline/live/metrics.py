@@ -160,15 +160,16 @@ MODEL_IN_FORCE = _declare(
 DRIFTS = _declare(
     Counter,
     "offhook_drifts",
-    "Changes found in the examples: of the score, the alert rate, features, or what is missing",
+    "Changes found in the examples: of the score, the alert rate, a feature, or of how often one is missing",
     "changes",
-    ["what"],
+    ["what", "feature"],
 )
 LOOP_LAG = _declare(Histogram, "offhook_loop_lag_seconds", "How late the event loop wakes a sleeper", "seconds", (), _SHORT)
 
 PARTITIONS = _declare(
     Gauge, "offhook_partitions", "Partitions of this worker: assigned to it, and restored", "partitions", ["stage", "state"]
 )
+RESTORED_RECORDS = _declare(Counter, "offhook_restored_records", "Changelog records read to restore or catch up", "records", ["stage"])
 RESTORE_SECONDS = _declare(Histogram, "offhook_restore_seconds", "Time to restore the state of one partition", "seconds", ["stage"], _LONG)
 STATE_ENTITIES = _declare(Gauge, "offhook_state_entities", "Accounts, lines or slots of campaigns held in state", "entities", ["stage"])
 STATE_BYTES = _declare(Gauge, "offhook_state_bytes", "Encoded size of the state held", "bytes", ["stage"])

@@ -83,12 +83,14 @@ class OwnedState:
     def __str__(self) -> str:
         return f"{self._source}-{self._partition}"
 
-    async def claim(self, generation: int) -> None:
+    async def claim(self, generation: int, tell: Callable[[int], None] = lambda records: None) -> None:
         """Restore or catch up, then claim the partition under a new epoch. Cancellable.
 
+        ``tell`` is called with how many records were read, once for each fetch that had some.
         Raises UnsupportedState for state of a newer version, StateAhead when the input topic is not the one the state speaks of.
         """
         async with self._open_changelog(self._changelog, self._partition) as reader:
+            reader.tell = tell
             if not (self._loaded and await self._keep(reader, generation)):
                 await self._restore(reader, generation)
             _, end = await reader.bounds(self._source, self._partition)

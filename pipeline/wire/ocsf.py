@@ -6,6 +6,7 @@ Everything comes from the finding: no clock, so that live and replay write the s
 from ipaddress import ip_address
 from typing import Literal, NamedTuple
 
+from pipeline.core.champion import is_by_hand
 from pipeline.core.events import Ms
 from pipeline.core.outcome import Finding, Suppression
 from pipeline.wire.instant import rfc3339
@@ -76,7 +77,7 @@ class Gravity(NamedTuple):
     priority_id: int  # 1 Low, 2 Medium, 3 High, 4 Critical
 
 
-# The one place where a probability becomes words. confidence_score and risk_score are 100 times the probability, rounded.
+# The one place where a probability becomes words. risk_score is 100 times the probability, rounded; for confidence_score see there.
 GRAVITIES: tuple[Gravity, ...] = (
     Gravity(0.90, 5, "Critical", 3, 4, 4),
     Gravity(0.70, 4, "High", 3, 3, 3),
@@ -94,6 +95,22 @@ def gravity(probability: float) -> Gravity:
     raise ValueError("a probability below 0, or not a number")
 
 
+# The most a confidence_score may be at a confidence_id below High, from the bounds above.
+_MOST_SCORE = {1: 49, 2: 69, 3: 100}
+
+
+def confidence(finding: Finding) -> tuple[int, int]:
+    """Find how sure it is: confidence_id, and confidence_score (0 to 100), which is the probability's unless a feed is missing.
+
+    While a feed is silent, late or suspended the picture has a hole: the risk is what it is, and the confidence one step lower.
+    """
+    sure, score = gravity(finding.probability).confidence_id, round(100 * finding.probability)
+    if finding.feeds_missing:
+        sure = max(1, sure - 1)
+        score = min(score, _MOST_SCORE[sure])
+    return sure, score
+
+
 def impact_id(finding: Finding) -> int:
     """Say what is at stake: 4 Critical when money moved, 2 Medium when the code was not used, else 3 High."""
     if finding.money_moved:
@@ -105,7 +122,7 @@ def alert(finding: Finding, mode: Literal["live", "replay"]) -> dict[str, object
     """Build the OCSF value of a finding, in the shape of the contract: JSON types only, ``None`` where no feed tells."""
     activity_id, activity = ACTIVITIES[finding.activity]
     g = gravity(finding.probability)
-    score = round(100 * finding.probability)
+    sure, score = confidence(finding)
     value: dict[str, object] = {
         "metadata": {
             "version": OCSF_VERSION,
@@ -134,10 +151,10 @@ def alert(finding: Finding, mode: Literal["live", "replay"]) -> dict[str, object
         "status_id": HEARD[0],
         "status": HEARD[1],
         "is_alert": pages(finding),
-        "confidence_id": g.confidence_id,
+        "confidence_id": sure,
         "confidence_score": score,
         "risk_level_id": g.risk_level_id,
-        "risk_score": score,
+        "risk_score": round(100 * finding.probability),
         "impact_id": impact_id(finding),
         "priority_id": g.priority_id,
         "verdict_id": finding.verdict_id,
@@ -171,6 +188,19 @@ def _why_suppressed(suppressed: Suppression) -> str:
     )
 
 
+def _analytic(finding: Finding) -> dict[str, object]:
+    """The model that scored, by its kind: OCSF knows a statistical one from one that has learned."""
+    weighed = is_by_hand(finding.model_id)
+    return {
+        "name": "OffHook logistic score, the policy's weights" if weighed else "OffHook model learned from dispositions",
+        "uid": finding.model_id,
+        "version": finding.version,
+        "type_id": 3 if weighed else 4,
+        "type": "Statistical" if weighed else "Learning (ML/DL)",
+        "state_id": 1,
+    }
+
+
 def _finding_info(finding: Finding) -> dict[str, object]:
     return {
         "uid": finding.uid,
@@ -182,14 +212,7 @@ def _finding_info(finding: Finding) -> dict[str, object]:
         "first_seen_time": finding.first_seen,
         "last_seen_time": finding.last_seen,
         "data_sources": list(finding.feeds),
-        "analytic": {
-            "name": "OffHook logistic score, weighted by hand",
-            "uid": finding.model_id,
-            "version": finding.version,
-            "type_id": 3,
-            "type": "Statistical",
-            "state_id": 1,
-        },
+        "analytic": _analytic(finding),
         "related_analytics": [{"name": r.name, "uid": r.uid, "version": r.version, "type_id": 1, "type": "Rule"} for r in finding.rules],
         "attacks": [attack(uid) for uid in finding.attacks],
         "related_events": [{"uid": e.event_id, "type": e.type, "created_time": e.occurred_at} for e in finding.events],

@@ -4,12 +4,15 @@ import os
 import platform
 import subprocess
 from collections.abc import Iterable
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 from rich.table import Table
+
+from deploy.local_kafka import KafkaUnavailable, java_version, kafka_version
 
 PACKAGES = ("faust-streaming", "aiokafka", "uvloop", "msgspec", "orjson", "river")
 
@@ -83,8 +86,19 @@ def commit() -> str:
 
 
 def versions() -> dict[str, str]:
-    """What runs."""
-    return {"python": platform.python_version(), "offhook": version("offhook")} | {p: version(p) for p in PACKAGES}
+    """What runs, the broker and its Java included."""
+    return {"python": platform.python_version(), "offhook": version("offhook")} | {p: version(p) for p in PACKAGES} | broker()
+
+
+@cache
+def broker() -> dict[str, str]:
+    """What the figures of live were taken on: the local Kafka, unless KAFKA_BOOTSTRAP names a broker, which does not tell its version."""
+    if os.environ.get("KAFKA_BOOTSTRAP"):
+        return {"kafka": "as KAFKA_BOOTSTRAP names it"}
+    try:
+        return {"kafka": kafka_version(), "java": java_version()}
+    except KafkaUnavailable:  # then only what needs no broker is measured
+        return {}
 
 
 def rounded(value: float) -> str:

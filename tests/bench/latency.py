@@ -115,9 +115,8 @@ def _at_rate(broker: Broker, live: Deployment, workers: Workers, rate: Rate, see
     schedule = _histogram(c.alerted_at - c.scheduled_at for c in found)
     used = ", ".join(f"{stage} {share:.0%}" for stage, share in load.items())
     p99 = Figure(f"raw record to alert, p99, {name}", _at(whole, 99), "ms", note=f"{len(found):,} alerts; {stream.mix}")
-    p999 = Figure(
-        f"raw record to alert, p99.9, {name}", _at(whole, 99.9), "ms", note=f"p50 {_at(whole, 50):.0f} ms, most {whole.max_value} ms"
-    )
+    most = f"p50 {_at(whole, 50):.0f} ms, most {whole.max_value} ms; the host took {stolen.share:.1%} of the processor"
+    p999 = Figure(f"raw record to alert, p99.9, {name}", _at(whole, 99.9), "ms", note=most)
     alone = Figure(f"append in events to alert, p99, {name}", _at(detect, 99), "ms", note=f"p50 {_at(detect, 50):.0f} ms")
     if rate == RATES[0]:
         p99, p999, alone = held(p99, "below", 100), held(p999, "below", 250), held(alone, "below", 50)

@@ -12,7 +12,7 @@ from pipeline.core import kept
 from pipeline.core import timeline as timelines
 from pipeline.core.detector import Detector, new_timeline
 from pipeline.core.errors import UnsupportedState
-from pipeline.core.events import AccountEvent, Disposed, DispositionSource, OtpDispatched, OtpEntered, Verdict
+from pipeline.core.events import AccountEvent, CallChanged, Disposed, DispositionSource, OtpDispatched, OtpEntered, Verdict
 from pipeline.core.features import as_dict
 from pipeline.core.features.vector import FIELDS, Features
 from pipeline.core.kept_words import WORDS
@@ -154,6 +154,40 @@ def test_an_alert_that_nobody_closed_is_nobodys_verdict() -> None:
     assert {made.level for made in decisions(said)} == {"alert"}
     assert all(made.control for made in decisions(said))
     assert lessons(said) == []
+
+
+def test_a_challenge_that_alarms_after_its_entry_is_nobodys_verdict_either() -> None:
+    """The decision at the entry was no alert; the call that comes to be known after it makes one, and nobody closes it."""
+    call = CallChanged(
+        event_id="c1", account_id=ACCOUNT, occurred_at=T0 - 20_000, arrived_at=T0 + 60_000, line="l", call_id="c", state="answered",
+        direction="inbound", source="carrier", peer=("p",), peer_is_contact=False,
+    )  # fmt: skip
+    detector, t, seen = Detector(ALL), new_timeline(ACCOUNT), []
+    detector.observe = lambda _, a: seen.append(a.score.probability)
+    for event in (*code(1, T0), call):
+        t, _ = detector.step(t, event)
+    at_entry, after = seen[-2:]
+    assert at_entry < after
+    between = msgspec.structs.replace(ALL, thresholds=Thresholds(watch=1e-9, alert=(at_entry + after) / 2))
+    t, said = lived([*code(1, T0), call], between, T0 + 30 * DAY_MS)
+    _, first, second = decisions(said)
+    assert (first.level, second.level, second.control) == ("watch", "alert", True)
+    assert lessons(said) == []
+    assert (t.teach_at, t.deadline) == (None, None), "nothing is waited for"
+    _, out = Detector(between).step(t, verdict("v1", T0 + 31 * DAY_MS, "false_positive"))
+    (lesson,) = lessons(out)
+    assert (lesson.example_id, lesson.features) == (first.decision_id, first.features), "what was known at the entry"
+    assert (lesson.level, lesson.control) == ("alert", True)
+
+
+def test_a_challenge_that_has_alarmed_before_its_entry_is_nobodys_verdict_whatever_the_entry_says() -> None:
+    _, said = lived(code(1, T0), ALL)
+    (made,) = decisions(said)
+    assert made.level == "clear"
+    for alarmed in (False, True):
+        raw, due = kept.remembered(b"", made, Features(), "s1", T0, ALL, alarmed)
+        (k,) = kept.unpack(raw)
+        assert (k.pending, due is not None, k.level, k.control) == (not alarmed, not alarmed, "alert" if alarmed else "clear", alarmed)
 
 
 def test_at_most_so_many_and_none_older_than_the_policy_says() -> None:

@@ -203,6 +203,7 @@ class Reader:
     def __init__(self, broker: Broker, worker: "Worker", topic: str, partition: int) -> None:
         self._broker, self._worker = broker, worker
         self._place = TP(topic, partition)
+        self.tell: Callable[[int], None] = lambda records: None
 
     async def __aenter__(self) -> "Reader":
         return self
@@ -219,8 +220,11 @@ class Reader:
         ask = Request(self._worker, "end offset", self._place, lambda: log.end)
         end: int = await self._broker.ask(ask)
         fetch = Request(self._worker, "read", self._place, lambda: [r for r in log.records if position <= r.offset < end])
-        for record in await self._broker.ask(fetch):
+        records = await self._broker.ask(fetch)
+        for record in records:
             take(record.key or b"", record.value)
+        if records:
+            self.tell(len(records))
         return end
 
 

@@ -10,7 +10,10 @@ import msgspec
 import pytest
 
 from pipeline.live import metrics
-from pipeline.live.health import UNSEEN_S, Health, Listener, State
+from pipeline.live.app import REQUEST_TIMEOUT_S
+from pipeline.live.health import RESTORE_STALLED_S, UNSEEN_S, Health, Listener, State
+from pipeline.live.models import PATIENCE_S
+from pipeline.live.outbox import ANSWER_S
 
 
 class Clock:
@@ -104,13 +107,63 @@ def test_a_topic_that_waits_because_its_feed_is_suspended_does_not_stand_still()
     assert not health.alive().ok
 
 
-def test_restoring_is_not_stalling() -> None:
+def test_restoring_is_not_stalling_as_long_as_something_is_read() -> None:
+    clock = Clock()
+    health = Health(clock, stalled_s=60)
+    for partition in range(9):  # most of them wait for their turn
+        health.assigned("detect", "events", partition)
+    for _ in range(3600 // 240):
+        health.observed("detect", "events", 0, position=0, end=1_000_000)
+        clock.now += 240
+        assert health.alive().ok, "slow is not dead, and what waits for its turn is not either"
+        health.progressed("detect", 2_000)
+    for partition in range(1, 9):
+        health.restored("detect", "events", partition)
+    clock.now += RESTORE_STALLED_S
+    assert health.alive().ok, "to have restored another one is progress"
+
+
+def test_a_restore_that_reads_nothing_is_not_alive() -> None:
     clock = Clock()
     health = Health(clock, stalled_s=60)
     health.assigned("detect", "events", 0)
-    health.observed("detect", "events", 0, position=0, end=1_000_000)
-    clock.now += 600
+    health.assigned("detect", "events", 3)
+    clock.now += 100
+    health.restored("detect", "events", 0)
+    health.assigned("learn", "examples", 0)
+    for _ in range(150):
+        clock.now += 2
+        health.observed("detect", "events", 0, position=9, end=9)
+        health.observed("detect", "events", 3, position=5, end=5)  # nothing new comes: that says nothing of the restore
+        health.progressed("learn", 2_000)
+        assert health.alive().ok
+    clock.now += 1
+    hung = "detect: events-3 is being restored, and no restore of this stage has read anything for 301 s"
+    assert health.alive() == State(False, (hung,)), "what another stage reads is not its progress"
+    health.assigned("detect", "events", 3)
+    assert health.alive().ok, "an assignment begins a restore anew"
+    clock.now += RESTORE_STALLED_S + 1
+    assert health.alive().problems[0] == hung
+    health.revoked("detect", "events", 3)
+    health.restored("learn", "examples", 0)
     assert health.alive().ok
+
+
+def test_a_restore_may_wait_for_a_batch_whose_sends_are_given_up_one_after_the_other() -> None:
+    assert RESTORE_STALLED_S > 2 * ANSWER_S + PATIENCE_S + REQUEST_TIMEOUT_S
+
+
+def test_what_restores_read_is_counted() -> None:
+    def counted() -> float:
+        return metrics.REGISTRY.get_sample_value("offhook_restored_records_total", {"stage": "route"}) or 0.0
+
+    health = Health(Clock())
+    health.assigned("route", "lines", 0)
+    before = counted()
+    health.progressed("route", 2_000)
+    health.progressed("route", 17)
+    health.restored("route", "lines", 0)
+    assert counted() - before == 2_017
 
 
 def test_a_stage_that_nobody_looks_at_is_not_alive() -> None:
@@ -155,6 +208,16 @@ def test_the_listener_tells() -> None:
             health.observed("detect", "events", 0, 0, 5)
             clock.now += 61
             assert (await _get(listener.port, "/healthz"))[0] == 503
+            health.assigned("detect", "events", 0)
+            assert (await _get(listener.port, "/healthz"))[0] == 200
+            clock.now += RESTORE_STALLED_S + 1
+            health.looked("detect")
+            status, body, kind = await _get(listener.port, "/healthz")
+            assert status == 503, "a restore that hangs"
+            hung = "detect: events-0 is being restored, and no restore of this stage has read anything for 301 s"
+            assert msgspec.json.decode(body) == {"ok": False, "problems": [hung]}
+            health.progressed("detect", 1)
+            assert (await _get(listener.port, "/healthz"))[0] == 200
             status, body, kind = await _get(listener.port, "/metrics")
             assert status == 200
             assert kind.startswith("text/plain")

@@ -74,6 +74,34 @@ def test_what_to_do_is_a_field_and_stands_in_the_text(logger: logging.Logger) ->
             assert msgspec.json.decode(said)["action"] == "call [number]"
 
 
+@pytest.mark.parametrize("formatter", [JsonLines(), TextLines()])
+@pytest.mark.parametrize(
+    ("name", "level", "action"),
+    [
+        ("aiokafka.conn", "INFO", None),
+        ("aiokafka.conn", "WARNING", "nothing, unless it repeats: then see whether the brokers answer"),
+        ("mode.worker", "ERROR", "see whether the brokers answer; a worker that cannot go on ends, and its last line says what to do."),
+        ("asyncio", "CRITICAL", "see whether the brokers answer; a worker that cannot go on ends, and its last line says what to do."),
+        ("pipelines", "WARNING", "nothing, unless it repeats: then see whether the brokers answer"),
+        ("pipeline", "WARNING", None),
+        ("pipeline.live.runner", "ERROR", None),
+    ],
+)
+def test_what_a_library_warns_of_says_what_to_do_too(formatter: logging.Formatter, name: str, level: str, action: str | None) -> None:
+    record = logging.makeLogRecord({"name": name, "levelno": logging.getLevelNamesMapping()[level], "levelname": level, "msg": "no answer"})
+    said = formatter.format(record)
+    if action is None:
+        assert "action" not in said
+        assert "->" not in said
+    elif isinstance(formatter, JsonLines):
+        assert msgspec.json.decode(said)["action"].startswith(action)
+    else:
+        assert said.partition("\n    -> ")[2].startswith(action)
+    record.action = f"call {NUMBER}"
+    assert "call [number]" in formatter.format(record), "what a line says itself stands"
+    assert "nothing, unless" not in formatter.format(record)
+
+
 PIPELINE = Path(__file__).parents[2] / "pipeline"
 WARNINGS = {"warning", "error", "exception", "critical"}
 

@@ -9,7 +9,7 @@ from pipeline.live import metrics
 
 # every label is a closed list, or a partition number; the two ids are hashes of the policy and name of the model
 LABELS = {"stage", "topic", "partition", "reason", "type", "level", "activity", "rule", "change", "feed", "state"}
-LABELS |= {"version", "policy_id", "model_id", "what", "label", "source", "role", "cause", "kind"}
+LABELS |= {"version", "policy_id", "model_id", "what", "label", "source", "role", "cause", "kind", "feature"}
 
 
 def test_no_label_can_hold_a_person() -> None:

@@ -17,7 +17,7 @@ from pipeline.core.exoneration import FACTS
 from pipeline.core.outcome import Evidence, Exoneration, Finding, Reason, RuleHit, Snooze, Suppression
 from pipeline.wire.cloudevents import headers
 from pipeline.wire.instant import rfc3339
-from pipeline.wire.ocsf import GRAVITIES, TECHNIQUES, VERDICTS, alert, attack, gravity
+from pipeline.wire.ocsf import GRAVITIES, TECHNIQUES, VERDICTS, alert, attack, confidence, gravity
 from pipeline.wire.schemas import schemas
 from tests.examples import examples
 
@@ -244,6 +244,33 @@ def test_gravity_follows_from_the_probability_alone(
     assert (value["confidence_id"], value["risk_level_id"], value["priority_id"]) == (confidence_id, risk_level_id, priority_id)
     assert value["confidence_score"] == value["risk_score"] == round(100 * probability)
     assert value["unmapped"]["probability"] == probability
+
+
+@pytest.mark.parametrize(
+    ("probability", "whole", "holed"),
+    [(0.97, (3, 97), (2, 69)), (0.7, (3, 70), (2, 69)), (0.55, (2, 55), (1, 49)), (0.3, (1, 30), (1, 30))],
+)
+def test_a_missing_feed_lowers_the_confidence_and_leaves_the_risk(
+    probability: float, whole: tuple[int, int], holed: tuple[int, int]
+) -> None:
+    for missing, expected in (((), whole), (("telephony",), holed)):
+        value = written(changed(probability=probability, feeds_missing=missing))
+        assert (value["confidence_id"], value["confidence_score"]) == expected
+        assert gravity(expected[1] / 100).confidence_id == expected[0], "score and step say the same"
+        assert (value["risk_score"], value["severity"]) == (round(100 * probability), gravity(probability).severity)
+
+
+@given(probability=st.floats(0, 1), missing=st.lists(st.sampled_from(EVIDENCE_FEEDS), min_size=1, unique=True))
+def test_confidence_never_rises_because_a_feed_is_missing(probability: float, missing: list[str]) -> None:
+    whole, holed = changed(probability=probability, feeds_missing=()), changed(probability=probability, feeds_missing=tuple(missing))
+    assert all(less <= more for less, more in zip(confidence(holed), confidence(whole), strict=True))
+
+
+@pytest.mark.parametrize(("model_id", "type_id"), [("m_fitted3", 3), ("m_fitted2", 3), ("m_0123456789", 4)])
+def test_the_analytic_says_whether_the_model_has_learned(model_id: str, type_id: int) -> None:
+    analytic = written(changed(model_id=model_id))["finding_info"]["analytic"]
+    published = get_ocsf_schema("1.8.0")["objects"]["analytic"]["attributes"]["type_id"]["enum"]
+    assert (analytic["uid"], analytic["type_id"], analytic["type"]) == (model_id, type_id, published[str(type_id)]["caption"])
 
 
 @given(a=st.floats(0, 1), b=st.floats(0, 1))
