@@ -206,7 +206,8 @@ class IngestStage:
     def _time(self) -> Ms | None:
         """Up to which arrival everything of ours has been read, idle partitions moved along; None while one has not been heard of.
 
-        An idle partition moves with the slowest one that is not, so that no feed runs ahead of a backlog.
+        An idle partition moves with the slowest one that is not, so that no feed runs ahead of a backlog: nor of one that is all held back,
+        where nothing is in hand and none but empty partitions has come to its end.
         """
         assert self._reader is not None
         idle: dict[TP, Ms] = {}
@@ -223,9 +224,11 @@ class IngestStage:
                 return None
             elif oldest is None or mark < oldest:
                 oldest = mark
+        slowest = min(idle.values(), default=None) if oldest is None else oldest
         for tp, read_to in idle.items():
-            at = read_to if oldest is None else min(read_to, oldest)
+            assert slowest is not None
+            at = min(read_to, slowest)
             if at > (self._marks[tp] or 0):
                 self._marks[tp] = at
                 self._beats.caught_up(self._feed[tp.topic], tp.partition, at)
-        return oldest if oldest is not None else min(idle.values(), default=None)
+        return slowest

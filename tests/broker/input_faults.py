@@ -57,6 +57,11 @@ def disordered(log: Sequence[LogRecord]) -> Iterator[LogRecord]:
         yield msgspec.structs.replace(one, ts=one.ts + 15 * MINUTE_MS) if call and delayed % 5 == 0 else one
 
 
+def fallen_silent(log: Sequence[LogRecord], topic: str, at: int) -> list[LogRecord]:
+    """The log of a feed whose producer has died: nothing of it arrives from ``at`` on (ms)."""
+    return [one for one in log if one.topic != topic or one.ts < at]
+
+
 def too_late(at: int) -> Iterator[LogRecord]:
     """Logins that occurred longer ago than the bound."""
     for n in range(TOO_LATE):

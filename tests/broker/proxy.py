@@ -9,7 +9,7 @@ import socket
 import struct
 import threading
 from collections import Counter
-from collections.abc import Coroutine
+from collections.abc import Collection, Coroutine
 from types import TracebackType
 from typing import Any, Final
 
@@ -38,10 +38,12 @@ class Proxy:
         self.flowing = asyncio.Event()
         self.delay_s = 0.0
         self.bytes_per_s = 0.0
+        self.throttled: frozenset[int] = frozenset()  # kinds of requests; empty: whatever passes, in either direction
         self.to_cut: Counter[int] = Counter()
         self.cut: Counter[int] = Counter()
         self.asked: Counter[int] = Counter()
         self.passed: Counter[int] = Counter()
+        self.sent: Counter[int] = Counter()  # bytes of requests, by kind
         self.held = 0  # frames that wait for ``flow``
 
     @property
@@ -91,8 +93,9 @@ class Proxy:
         """Have every frame arrive so much later, in either direction; 0 ends it."""
         self.delay_s = delay_s
 
-    def throttle(self, bytes_per_s: float) -> None:
-        """Let through so many bytes a second on each connection and direction; 0 ends it."""
+    def throttle(self, bytes_per_s: float, kinds: Collection[int] = ()) -> None:
+        """Let through so many bytes a second on each connection and direction; of requests of some ``kinds`` only, if named; 0 ends it."""
+        self.throttled = frozenset(kinds)
         self.bytes_per_s = bytes_per_s
 
     def cut_answers(self, kind: int, times: int) -> None:
@@ -211,10 +214,11 @@ class _Link:
             else:
                 kind, _, correlation = struct.unpack(">hhi", frame[4:12])
                 self._kinds[correlation] = kind
-            await self._write(writer, frame)
+                proxy.sent[kind] += len(frame)
+            free = proxy.throttled and (answers or kind not in proxy.throttled)
+            await self._write(writer, frame, 0.0 if free else proxy.bytes_per_s)
 
-    async def _write(self, writer: asyncio.StreamWriter, frame: bytes) -> None:
-        rate = self._proxy.bytes_per_s
+    async def _write(self, writer: asyncio.StreamWriter, frame: bytes, rate: float) -> None:
         for start in range(0, len(frame), PIECE if rate else len(frame)):
             piece = frame[start : start + PIECE] if rate else frame
             writer.write(piece)

@@ -1,5 +1,6 @@
 """What do bad habits of producers lead to, live? Each fault ends in exactly what it must, and the accounts beside it end as without it."""
 
+import json
 from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
@@ -7,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.core.policy import Policy
+from pipeline.simulate.run import simulate
 from pipeline.wire.dead_letter import parse
-from pipeline.wire.log import LogRecord
+from pipeline.wire.log import LogRecord, merge_logs
 from tests.broker.assessed import said_by, said_by_replay
 from tests.broker.harness import KEY, Deployment
 from tests.broker.input_faults import (
@@ -19,6 +21,7 @@ from tests.broker.input_faults import (
     SWITCHBOARD,
     TOO_LATE,
     disordered,
+    fallen_silent,
     fast_clock,
     hot,
     in_order,
@@ -64,6 +67,8 @@ def test_a_hot_account_and_a_phone_of_ten_thousand_accounts_harm_nobody_else(
     faulty = in_order(chain(log, hot(log), switchboard(start(log), start(log) + MINUTE_MS)))
     live.load(faulty)
     live.finish({stage: live.start(stage) for stage in STAGES}, within_s=240)
+    accounts = verify(live)
+    assert accounts.where["lines"]["dropped"] == ACCOUNTS - Policy().bounds.line_links, "what a full line let go of, and nothing else"
     assert letters(live) == {}
     assert said_by(live) == said_by_replay(log, tmp_path), "the final assessments of everybody else"
     told = [kept for kept in live.read("events") if kept.key and kept.key.startswith(b"acct-s")]
@@ -72,6 +77,26 @@ def test_a_hot_account_and_a_phone_of_ten_thousand_accounts_harm_nobody_else(
     assert not any(SWITCHBOARD.encode() in (kept.value or b"") for kept in live.read("events"))
     assert sum(kept.key == HOT.encode() for kept in live.read("events")) == len(log)
     assert 100 * bound < ACCOUNTS
+
+
+def test_a_feed_that_falls_silent_holds_nothing_up_and_alerts_say_what_they_lack(deploy: Callable[..., Deployment], tmp_path: Path) -> None:
+    """An hour and a half with many attacks, the telephone network gone after twenty minutes, and missed half an hour later."""
+    simulate(5, 3000, 1.5, tmp_path / "simulated", history_days=0, prior=0.3)
+    whole = list(merge_logs([tmp_path / "simulated" / "log.jsonl"]))
+    quiet = start(whole) + 20 * MINUTE_MS
+    log = fallen_silent(whole, "telephony", quiet)
+    # The hours pass in seconds here, so route is minutes behind ingest: let silence alone be a reason to miss a feed.
+    (tmp_path / "policy.toml").write_text("[feeds]\nbehind_s = 86400\n")
+    live = deploy(policy_file=tmp_path / "policy.toml")
+    live.load(log)
+    live.finish({stage: live.start(stage) for stage in STAGES}, within_s=240)
+    verify(live)
+    assert said_by(live) == said_by_replay(log, tmp_path, live.settings.policy()), "the final assessments of a replay that lacks it too"
+    alerts = [json.loads(kept.value or b"{}") for kept in live.read("alerts")]
+    missed = [alert["time"] for alert in alerts if "telephony" in alert["unmapped"]["feeds_missing"]]
+    assert missed, "no alert says that calls are not seen"
+    assert min(missed) > quiet + 1000 * Policy().feeds.silent_s - MINUTE_MS, "it was missed before it had been silent for long"
+    assert min(alert["time"] for alert in alerts) < quiet, "nothing was said before it fell silent"
 
 
 def test_the_key_of_pseudonyms_is_rotated_in_the_middle(deploy: Callable[..., Deployment], log: list[LogRecord], tmp_path: Path) -> None:
@@ -86,4 +111,7 @@ def test_the_key_of_pseudonyms_is_rotated_in_the_middle(deploy: Callable[..., De
     lines = b"".join(kept.value or b"" for kept in live.read("lines"))
     assert b'"peer":["d1:' in lines, "nothing was read before the rotation"
     assert b'"peer":["d2:' in lines, "nothing was read after it"
+    # What ingest had written and not committed when it was killed, it rightly writes again with both keys: its copies differ in bytes,
+    # and they are events of their own behind beats that spoke of their like.
+    verify(live, ("route", "detect"), beats=False)
     assert said_by(live) == said_by_replay(log, tmp_path), "the final assessments of one key"

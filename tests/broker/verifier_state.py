@@ -108,8 +108,10 @@ def in_line(line: LineState, event: LineEvent, aged_before: int, policy: Policy)
     match event:
         case LinkChanged():
             link = line.links.get(event.account_id)
-            if link is None:
-                return ""
+            if link is None:  # a full line lets go of the account that was not heard of for longest
+                kept = [(max(k.occurred_at, k.dispatched_at), account) for account, k in line.links.items()]
+                full = len(kept) == policy.bounds.line_links
+                return "dropped" if full and (event.occurred_at, event.account_id) < min(kept) else ""
             learned = event.status == "learned" and link.dispatched_at >= event.occurred_at
             declared = event.status != "learned" and (link.occurred_at, link.event_id) >= (event.occurred_at, event.event_id)
             return "merged" if learned or declared else ""

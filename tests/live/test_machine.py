@@ -436,6 +436,7 @@ def test_every_record_is_folded_once_whatever_happens() -> None:
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 @pytest.mark.usefixtures("loops")
-def test_every_record_is_folded_once_whatever_happens_many_times() -> None:
-    """Other runs every time, and longer ones."""
-    run_state_machine_as_test(Machine, settings=settings(COMMON, max_examples=10_000, stateful_step_count=80))
+@pytest.mark.parametrize("thousand", range(1, 11))
+def test_every_record_is_folded_once_whatever_happens_many_times(thousand: int) -> None:
+    """Other runs every time, and longer ones; ten thousand in all, in parts that say how far it has come."""
+    run_state_machine_as_test(Machine, settings=settings(COMMON, max_examples=1000, stateful_step_count=80))
