@@ -260,6 +260,14 @@ MUTANTS: Final = (
         (ALIGN,),
     ),
     Mutant(
+        "ahead-of-what-is-held-back",
+        "while all that is left of a backlog is held back, empty feeds are said to be read up to now: every other feed then counts as late",
+        "pipeline/live/ingest.py",
+        "min(idle.values(), default=None) if oldest is None else oldest\n",
+        "max(idle.values(), default=None) if oldest is None else oldest\n",
+        ("tests/live/test_ingest_time.py",),
+    ),
+    Mutant(
         "every-other-beat",
         "every other beat is dropped: deadlines fire late, and replay differs from live",
         "pipeline/core/beats.py",
