@@ -69,8 +69,9 @@ def test_a_rebalance_that_moves_no_partition_restores_nothing(deploy: Callable[.
     with Watch(live) as watch:
         first = live.start("detect", http_port=ports[0])
         wait_until_ready(ports[0])
+        until(lambda: told(0, "offhook_state_entities") > 50, lambda: "there is no state to speak of")  # told a moment after it is ready
         restored, claimed = told(0, "offhook_restored_records_total"), epoch()
-        assert restored >= told(0, "offhook_state_entities") > 50, "there is no state to speak of"
+        assert restored >= told(0, "offhook_state_entities")
         second = live.start("detect", http_port=ports[1])
         wait_until_ready(ports[1])  # it has its assignment, which is empty
         until(lambda: epoch() > claimed, lambda: "no rebalance")
