@@ -225,8 +225,9 @@ class IngestStage:
             elif oldest is None or mark < oldest:
                 oldest = mark
         slowest = min(idle.values(), default=None) if oldest is None else oldest
+        if slowest is None:
+            return None
         for tp, read_to in idle.items():
-            assert slowest is not None
             at = min(read_to, slowest)
             if at > (self._marks[tp] or 0):
                 self._marks[tp] = at

@@ -95,10 +95,6 @@ def gravity(probability: float) -> Gravity:
     raise ValueError("a probability below 0, or not a number")
 
 
-# The most a confidence_score may be at a confidence_id below High, from the bounds above.
-_MOST_SCORE = {1: 49, 2: 69, 3: 100}
-
-
 def confidence(finding: Finding) -> tuple[int, int]:
     """Find how sure it is: confidence_id, and confidence_score (0 to 100), which is the probability's unless a feed is missing.
 
@@ -107,7 +103,7 @@ def confidence(finding: Finding) -> tuple[int, int]:
     sure, score = gravity(finding.probability).confidence_id, round(100 * finding.probability)
     if finding.feeds_missing:
         sure = max(1, sure - 1)
-        score = min(score, _MOST_SCORE[sure])
+        score = min(score, *(round(100 * g.at_least) - 1 for g in GRAVITIES if g.confidence_id > sure))
     return sure, score
 
 

@@ -23,7 +23,7 @@ from pipeline.replay.cases import read_cases
 from pipeline.replay.placebo import Experiment, Placebo
 from pipeline.replay.run import Replay
 from pipeline.replay.score import Group, Score, Truth, pooled, read_truth
-from pipeline.simulate.run import simulate
+from pipeline.simulate.run import Summary, simulate
 from pipeline.wire.log import merge_logs
 from pipeline.wire.pseudonym import Pseudonyms
 from tests.bench.figure import into_readme
@@ -34,6 +34,24 @@ WORLDS = ("b", "c")  # families of the simulator on which nothing was ever chose
 KEPT_AWAY = ("V6", "V9", "V11")  # variants that `make fit` leaves out
 ROUNDS = 5  # arrangements of the recorded calls
 HELD_OUT = range(9051, 9100)  # never used while weights, features or thresholds were chosen (9001 to 9043 were looked at before)
+
+
+def simulated(
+    seed: int, view: str, options: argparse.Namespace, folder: Path, telephony: Path | None, family: str = "a"
+) -> tuple[Summary, Policy]:
+    """Write what a bank sees of a seed into ``folder``; on recorded calls two weeks of nobody but honest customers."""
+    world = simulate(
+        seed,
+        options.accounts,
+        336 if telephony else options.hours,
+        folder,
+        prior=None if telephony else options.prior,
+        feeds=view,
+        family=family,
+        history_days=options.history_days,
+        telephony=telephony,
+    )
+    return world, policy_from(tomllib.loads((folder / world.policy).read_text()))
 
 
 def run(
@@ -48,19 +66,8 @@ def run(
         return read_truth(part / "truth.jsonl"), read_cases(part)
     folder = Path(tempfile.mkdtemp(prefix="offhook-figures-"))
     try:
-        world = simulate(
-            seed,
-            options.accounts,
-            336 if telephony else options.hours,
-            folder,
-            prior=None if telephony else options.prior,
-            feeds=view,
-            family=family,
-            history_days=options.history_days,
-            telephony=telephony,
-        )
+        world, policy = simulated(seed, view, options, folder, telephony, family)
         truths = read_truth(folder / world.truth)
-        policy = policy_from(tomllib.loads((folder / world.policy).read_text()))
         Replay(policy, Pseudonyms.for_demo(), folder / "said").run(merge_logs([folder / world.log]))
         part.mkdir(parents=True, exist_ok=True)
         shutil.copy(folder / world.truth, part / "truth.jsonl")
@@ -74,9 +81,8 @@ def run(
 def chance(seed: int, options: argparse.Namespace) -> Placebo:
     """How often the recorded calls and messages alarm by chance: what ``offhook placebo`` says of a log with them in it."""
     with tempfile.TemporaryDirectory(prefix="offhook-placebo-") as name:
-        folder, days = Path(name), options.history_days
-        world = simulate(seed, options.accounts, 336, folder, feeds="full", history_days=days, telephony=options.telephony)
-        policy = policy_from(tomllib.loads((folder / world.policy).read_text()))
+        folder = Path(name)
+        world, policy = simulated(seed, "full", options, folder, options.telephony)
         told = time.perf_counter()
         result = Experiment([folder / world.log], policy, Pseudonyms.for_demo()).run(ROUNDS, lambda *_: lambda *_: None)
         print(f"placebo, {ROUNDS} rounds: {time.perf_counter() - told:.0f} s", file=sys.stderr, flush=True)

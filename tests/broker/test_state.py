@@ -1,8 +1,6 @@
 """What may a worker start from? State that is there, whole, of a version it reads; anything else ends it with a word and an exit code."""
 
 import asyncio
-import base64
-import json
 import os
 import subprocess
 import sys
@@ -20,17 +18,11 @@ from pipeline.wire.codec import encode_event
 from pipeline.wire.dead_letter import parse
 from tests.broker.harness import ROOT, Deployment
 from tests.broker.verifier import verify
-from tests.core.test_state_versions import RECORDED
 from tests.core.test_state_versions import recorded as recorded_states
+from tests.core.test_state_versions import states_of as recorded_states_of
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(900)]  # on a busy machine its workers take their time
 WITHIN_S = 180.0
-
-
-def states_of_version(version: int) -> dict[str, bytes]:
-    """What code of an earlier version wrote of the recorded accounts."""
-    lines = map(json.loads, (RECORDED.parent / f"version_{version}.jsonl").read_text().splitlines())
-    return {line["account"]: base64.b64decode(line["state"]) for line in lines if "state" in line}
 
 
 def ends_by_itself(live: Deployment, stage: str = "detect", **settings: object) -> tuple[int, str]:
@@ -99,7 +91,7 @@ def test_a_changelog_that_was_deleted_is_missed_and_going_on_without_it_must_be_
 def test_state_of_a_previous_version_is_read_and_of_a_newer_one_refused(deploy: Callable[..., Deployment], version: int) -> None:
     """Restored from a changelog, folded on and written anew; the events and the clock were recorded beside version 1."""
     _, clock, events = recorded_states()
-    states = states_of_version(version)
+    states = recorded_states_of(version)
     assert {read_head(raw).version for raw in states.values()} == {version}
     live = deploy(partitions=1)
     live.append("events", [Outgoing(b"k", encode_event(event)) for _, event in events])

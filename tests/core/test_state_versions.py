@@ -25,16 +25,20 @@ TRACKS = Timeline.__struct_fields__.index("tracks")
 RECORDED = Path(__file__).parent / "states" / "version_1.jsonl"
 
 
+def states_of(version: int) -> dict[str, bytes]:
+    """What the code of a version wrote of the recorded accounts."""
+    lines = map(json.loads, (RECORDED.parent / f"version_{version}.jsonl").read_text().splitlines())
+    return {line["account"]: base64.b64decode(line["state"]) for line in lines if "state" in line}
+
+
 def recorded() -> tuple[dict[str, bytes], bytes, list[tuple[int, Any]]]:
-    states, clock, events = {}, b"", []
+    clock, events = b"", []
     for line in map(json.loads, RECORDED.read_text().splitlines()):
-        if "state" in line:
-            states[line["account"]] = base64.b64decode(line["state"])
-        elif "clock" in line:
+        if "clock" in line:
             clock = base64.b64decode(line["clock"])
-        else:
+        elif "event" in line:
             events.append((line["offset"], decode_event(json.dumps(line["event"]).encode())))
-    return states, clock, events
+    return states_of(1), clock, events
 
 
 def test_state_of_version_1_is_read_as_it_was_written() -> None:
@@ -89,14 +93,12 @@ def test_state_of_version_1_goes_on() -> None:
 
 def test_state_of_version_2_is_read_as_that_of_version_1_which_its_code_had_read() -> None:
     """Written by the code of version 2 from the same accounts: packed, and nothing kept beside it."""
-    states, _, _ = recorded()
-    lines = list(map(json.loads, (RECORDED.parent / "version_2.jsonl").read_text().splitlines()))
-    assert {line["account"] for line in lines} == states.keys()
-    for line in lines:
-        raw = base64.b64decode(line["state"])
+    states, packed = states_of(1), states_of(2)
+    assert packed.keys() == states.keys()
+    for account, raw in packed.items():
         assert timelines.read_head(raw).version == 2
         assert timelines.read_marks(raw) == timelines.Marks()
-        assert timelines.decode(raw) == timelines.decode(states[line["account"]])
+        assert timelines.decode(raw) == timelines.decode(states[account])
 
 
 def test_what_was_touched_is_written_in_this_version_and_packed() -> None:

@@ -16,10 +16,10 @@ from pipeline.live.folding import RESTORES_AT_ONCE
 from pipeline.live.health import RESTORE_STALLED_S, Health
 from pipeline.live.learn import LearnStage
 from pipeline.live.mismatch import Build, Mismatch
-from pipeline.live.outbox import Landed, Outgoing
 from pipeline.live.route import RouteStage
 from pipeline.settings import Settings
 from pipeline.wire.dead_letter import DeadLetters
+from tests.live.test_claims import Broker
 
 HELD = 2 * RESTORES_AT_ONCE + 1  # partitions: most of them wait for their turn
 RARELY_S = 0.9 * RESTORE_STALLED_S
@@ -55,13 +55,6 @@ class Changelog:
         return 0, 0
 
 
-class Broker:
-    """Takes what is appended."""
-
-    async def append(self, topic: str, partition: int, records: list[Outgoing]) -> list[Landed]:
-        return [Landed(0, len(records))]
-
-
 async def settled() -> None:
     """Let everything run as far as it gets."""
     for _ in range(50):
@@ -77,13 +70,19 @@ def clock() -> Clock:
     return Clock()
 
 
+async def routing(health: Health, chunks: "asyncio.Queue[int]") -> RouteStage:
+    """A stage that folds, started, whose changelogs hand out what comes in ``chunks``."""
+    open_changelog: Any = lambda topic, partition: Changelog(chunks)  # noqa: E731
+    stage = RouteStage(Policy(), 1000, "", open_changelog, DeadLetters("reference"), health)
+    broker: Any = Broker()
+    await stage.start(broker, broker)
+    return stage
+
+
 def test_a_folding_stage_says_what_its_restores_read(clock: Clock) -> None:
     async def story() -> None:
-        health, chunks, broker = Health(clock), asyncio.Queue[int](), Broker()
-        open_changelog: Any = lambda topic, partition: Changelog(chunks)  # noqa: E731
-        stage = RouteStage(Policy(), 1000, "", open_changelog, DeadLetters("reference"), health)
-        reader: Any = broker
-        await stage.start(reader, reader)
+        health, chunks = Health(clock), asyncio.Queue[int]()
+        stage = await routing(health, chunks)
         stage.assigned({TP("lines", number) for number in range(HELD)}, 1)
         await settled()
         before = counted("route")
@@ -110,11 +109,8 @@ def test_a_folding_stage_says_what_its_restores_read(clock: Clock) -> None:
 
 def test_a_partition_that_had_to_wait_for_a_batch_under_way_has_its_time_from_then_on(clock: Clock) -> None:
     async def story() -> None:
-        health, chunks, broker = Health(clock), asyncio.Queue[int](), Broker()
-        open_changelog: Any = lambda topic, partition: Changelog(chunks)  # noqa: E731
-        stage = RouteStage(Policy(), 1000, "", open_changelog, DeadLetters("reference"), health)
-        reader: Any = broker
-        await stage.start(reader, reader)
+        health, chunks = Health(clock), asyncio.Queue[int]()
+        stage = await routing(health, chunks)
         chunks.put_nowait(0)
         stage.assigned({TP("lines", 0)}, 1)
         await settled()
