@@ -1,10 +1,12 @@
 """What happens to one household from the first day of the log to the last: its past, its stories, and the days around them."""
 
+from random import Random
+
 import msgspec
 
 from pipeline.simulate.attacker import Attacker, Campaign
 from pipeline.simulate.attacks import ATTACKS
-from pipeline.simulate.chance import LOGINS, MINUTE, WORKING, clock, derived, poisson, weighted
+from pipeline.simulate.chance import LOGINS, MINUTE, WORKING, Clock, clock, derived, poisson, weighted
 from pipeline.simulate.daily import history, payment_code, plain_login, telephony
 from pipeline.simulate.emerging import SHARE as EMERGING
 from pipeline.simulate.emerging import STORY, v15
@@ -13,6 +15,8 @@ from pipeline.simulate.lookalikes import LOOKALIKES, share, suited
 from pipeline.simulate.people import Customer, Line
 from pipeline.simulate.recorded import Recording, midnight_before
 from pipeline.simulate.scene import Diary, Scene
+from pipeline.simulate.unseen import SHARE as UNSEEN_SHARE
+from pipeline.simulate.unseen import UNSEEN
 
 PAYMENTS = 0.15  # a day: codes for card payments, without a login
 
@@ -38,6 +42,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     campaigns: list[Campaign]
     real: Real | None = None
     emerging: int | None = None  # when an attack begins that nobody has seen
+    unseen: bool = False  # whether the variants that no choice was made for take place
 
     def wants(self, story: str) -> bool:
         return self.stories is None or story in self.stories
@@ -52,6 +57,9 @@ def live_through(diary: Diary, plan: Plan) -> None:
         _attacked(diary, customer, plan)
         if plan.emerging is not None:
             _surprised(diary, customer, plan, plan.emerging)
+    if plan.unseen:  # last, so that what is found out about the others stays as it was
+        for customer in home.customers:
+            _caught_unprepared(diary, customer, plan)
     if plan.real is not None:
         participant = plan.real.recording.participants[home.index]
         rng = derived(plan.seed, "recorded", home.index)
@@ -84,22 +92,49 @@ def _honest(diary: Diary, customer: Customer, plan: Plan) -> None:
 def _attacked(diary: Diary, customer: Customer, plan: Plan) -> None:
     family, name = plan.family, customer.account_id
     rng = derived(plan.seed, "attacked", name)
-    days = clock(plan.live_from, plan.end, customer.offset_min, LOGINS).days
     hours = clock(plan.live_from, plan.end, customer.offset_min, WORKING)
     choices = [c for c in family.attackers.stories if plan.wants(c[0])]
     if not choices or hours.days <= 0.0:
         return
-    expected = (customer.logins * family.people.code_share + PAYMENTS) * days
-    tempting = 1.7 if customer.segment == "older" else 0.88  # the older are 29 % of reported cases (domain.md A3)
-    for _ in range(poisson(rng, plan.prior * expected * tempting)):
+    for _ in range(poisson(rng, plan.prior * _expected(customer, plan) * _tempting(customer))):
         story = weighted(rng, choices)
-        campaign = plan.campaigns[rng.randrange(len(plan.campaigns))] if plan.campaigns and rng.random() < 0.4 else None
-        at = hours.pick(rng)
-        if campaign is not None:
-            at = min(plan.end - 1, campaign.begin + int(rng.random() * family.attackers.campaign_min * MINUTE))
+        campaign, at = _struck(rng, plan, hours)
         scene = Scene(diary, customer, family, derived(plan.seed, "attack", name, at), story, plan.live_from)
         scene.label = "attempt"
         ATTACKS[story](scene, Attacker(scene, campaign), at)
+
+
+def _expected(customer: Customer, plan: Plan) -> float:
+    """How many codes the customer asks for, on average."""
+    days = clock(plan.live_from, plan.end, customer.offset_min, LOGINS).days
+    return (customer.logins * plan.family.people.code_share + PAYMENTS) * days
+
+
+def _tempting(customer: Customer) -> float:
+    return 1.7 if customer.segment == "older" else 0.88  # the older are 29 % of reported cases (domain.md A3)
+
+
+def _struck(rng: Random, plan: Plan, hours: Clock, *, in_campaigns: bool = True) -> tuple[Campaign | None, int]:
+    """Choose when an attack begins, and of which campaign it is part, if of any."""
+    campaign = plan.campaigns[rng.randrange(len(plan.campaigns))] if in_campaigns and plan.campaigns and rng.random() < 0.4 else None
+    at = hours.pick(rng)
+    if campaign is not None:
+        at = min(plan.end - 1, campaign.begin + int(rng.random() * plan.family.attackers.campaign_min * MINUTE))
+    return campaign, at
+
+
+def _caught_unprepared(diary: Diary, customer: Customer, plan: Plan) -> None:
+    name = customer.account_id
+    for story, kind in UNSEEN.items():
+        rng = derived(plan.seed, "unseen", story, name)
+        hours = clock(plan.live_from, plan.end, customer.offset_min, kind.hours)
+        if hours.days <= 0.0:
+            continue
+        for _ in range(poisson(rng, UNSEEN_SHARE * plan.prior * _expected(customer, plan) * _tempting(customer))):
+            campaign, at = _struck(rng, plan, hours, in_campaigns=kind.in_campaigns)
+            scene = Scene(diary, customer, plan.family, derived(plan.seed, "unseen", story, name, at), story, plan.live_from)
+            scene.label = "attempt"
+            kind.attack(scene, Attacker(scene, campaign), at)
 
 
 def _surprised(diary: Diary, customer: Customer, plan: Plan, begin: int) -> None:

@@ -103,6 +103,7 @@ def simulate(
     coverage: float | None = None,
     family: FamilyName = "a",
     emerging_day: float | None = None,
+    unseen: bool = False,
     stories: Sequence[str] | None = None,
     noise: bool = True,
     all_labels: bool = False,
@@ -113,11 +114,11 @@ def simulate(
     """Write ``log.jsonl``, ``truth.jsonl``, ``policy.toml`` and ``about.json`` into ``out``; the same arguments write the same bytes.
 
     ``prior``: attacks per challenge of an honest customer; ``lookalikes``: share of those challenges that are a story of their own;
-    ``emerging_day``: an attack nobody has seen (:mod:`emerging`) begins so many days in; ``stories``: only these (names V1 to V14, B1 to
-    B18); ``all_labels``: dispositions after the end too; ``coverage``: share of the lines whose carrier tells the bank, with full feeds;
-    ``telephony``: the folder of a recording (:mod:`recorded`) whose participants are the accounts, by default without any attack or
-    look-alike, and whose first midnight is that of the first day of history. Raises ValueError for arguments that make no world, OSError
-    where files fail.
+    ``emerging_day``: an attack nobody has seen (:mod:`emerging`) begins so many days in; ``unseen``: the variants that no choice was made
+    for (:mod:`unseen`) come on top; ``stories``: only these, apart from those two (names V1 to V14, B1 to B18); ``all_labels``:
+    dispositions after the end too; ``coverage``: share of the lines whose carrier tells the bank, with full feeds; ``telephony``: the
+    folder of a recording (:mod:`recorded`) whose participants are the accounts, by default without any attack or look-alike, and whose
+    first midnight is that of the first day of history. Raises ValueError for arguments that make no world, OSError where files fail.
     """
     if accounts < 1 or hours <= 0 or history_days < 0 or partitions < 1:
         raise ValueError("accounts, hours and partitions must be positive, history_days not negative")
@@ -140,6 +141,7 @@ def simulate(
         lookalikes=lookalikes if lookalikes is not None else LOOKALIKES if recording is None else 0.0,
         stories=None if stories is None else frozenset(stories),
         campaigns=campaigns(seed, FAMILIES[family], live_from, end),
+        unseen=unseen,
         real=None if recording is None else _real(seed, FAMILIES[family], recording),
     )
     if emerging_day is not None:
@@ -190,6 +192,7 @@ def simulate(
             "feeds": feeds,
             "family": family,
             **({} if emerging_day is None else {"emerging_day": emerging_day}),
+            **({"unseen": True} if unseen else {}),
             "stories": None if stories is None else sorted(stories),
             "coverage": coverage,
             "real_telephony": recording is not None,
