@@ -7,7 +7,6 @@ from pathlib import Path
 import msgspec
 
 from pipeline.core.events import Ms
-from pipeline.core.learn.prediction import logit
 from pipeline.core.outcome import FeatureValue
 from pipeline.core.policy import Policy
 from pipeline.replay.ablations import VIEWS
@@ -59,8 +58,7 @@ def evaluate(data: Sequence[Labelled], pseudonyms: Pseudonyms, prior: float, vie
             runs.append(run_)
             lessons += [said] if said else []
         cards[view] = scorecard(runs, prior)
-    alert = logit(data[0].policy.thresholds.alert)
-    return Evaluation(prior, tuple(dict.fromkeys(d.policy.id for d in data)), cards, learning(lessons, alert))
+    return Evaluation(prior, tuple(dict.fromkeys(d.policy.id for d in data)), cards, learning(lessons, data[0].policy))
 
 
 def run(

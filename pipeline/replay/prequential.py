@@ -1,27 +1,29 @@
 """Would a detector that learns have done better? Predict when the decision falls, learn when the label comes, day by day over a log.
 
-The learner begins exactly where the policy's weights are: a logistic regression (River) whose one column that counts is the log-odds
-the policy's model gave. It is judged beside that model alone, which never learns. Each day both are held to the same share of false
-alarms: the threshold of a day is the one that would have kept to it on the benign codes of the days before, never on its own.
+What learns is the blend that the stage ``learn`` teaches, from what detect would have kept: it begins as the policy's weights and reads
+the features of a code's entry with the log-odds that were said then. It is judged beside those weights alone, which never learn. Each
+day both are held to the same share of false alarms: the threshold of a day is the one that would have kept to it on the benign codes of
+the days before, never on its own.
 
 Labels come as at a bank (domain.md): 1 to 10 days after the fact, 30 % never, 3.5 % wrong; of the benign only what was alerted is looked
-at, and an alert that nobody judged teaches nothing. What was not alerted and has no label after a week is learned as benign, and corrected
-if a verdict comes after all. Everything is seeded.
+at, and an alert that nobody judged teaches nothing. What was not alerted and has no label after the policy's waiting time is learned as
+benign, at the policy's trust, and corrected if a verdict comes after all. Everything is seeded.
 """
 
 from collections.abc import Iterator, Sequence
-from math import inf, log
+from math import inf
 from typing import NamedTuple
 
+from pipeline.core.learn.blend import Blend
 from pipeline.core.learn.chance import Chance
 from pipeline.core.learn.examples import Example, Replaced, learn_example
-from pipeline.core.learn.linear import Linear
 from pipeline.core.learn.measures import average_precision
 from pipeline.core.learn.prediction import Scorer, logit
-from pipeline.core.learn.schema import Field, Schema, Spread
-from pipeline.core.learn.states import LinearState, LogisticSettings, LogisticState
+from pipeline.core.learn.schema import FeatureValue
+from pipeline.core.learn.stack import KNOWN
+from pipeline.core.learn.student import SETTINGS
 from pipeline.core.learn.vocabulary import episode_schema
-from pipeline.core.model import INTERCEPT
+from pipeline.core.policy import Policy
 from pipeline.replay.card import Interval
 from pipeline.replay.lessons import Day, Learning, Lesson, Said, StoryLearned
 from pipeline.replay.scorecard import interval
@@ -30,45 +32,48 @@ DAY_MS = 86_400_000
 DELAY_DAYS = (1.0, 10.0)  # from the fact to its label
 NEVER = 0.3  # of frauds, and of alerts on benign codes, are never labelled (domain.md: 20 to 40 %)
 WRONG = 0.035  # of the labels that come are wrong (domain.md: 2 to 5 %)
-WAIT_DAYS = 7.0  # what has no label by then is learned as benign
-UNLABELLED = 0.2  # and what that is worth: some are frauds that nobody reported
 ALLOWED = 1e-3  # share of false alarms that both are held to: the highest of the rates a bank can live with that a day's codes resolve
 PAST_DAYS = 7  # of benign codes that a day's threshold is chosen on
-POLICY = "policy_log_odds"
-POLICY_SPREAD = Spread(1_000_000, INTERCEPT, 9.0)  # fixed, so that a weight of 3 is the policy's own word, and stays near it
-SETTINGS = LogisticSettings(rate=0.05, intercept_rate=0.01, balance=5.0)  # chosen on seed 321, which no figure uses
 
 
-def learner(fraud_share: float) -> Linear:
-    """A learner that says what the policy's model says, at the share of frauds that the log is known to have."""
-    schema = Schema((*episode_schema().fields, Field(POLICY, "number")))
-    spreads = tuple(POLICY_SPREAD if name == POLICY else Spread(0, 0.0, 0.0) for name in schema.numbers)
-    weights = tuple(3.0 if column == POLICY else 0.0 for column in schema.columns)
-    return Linear(LinearState(schema, spreads, LogisticState(SETTINGS, weights, logit(fraud_share) + log(SETTINGS.balance), 0)))
+def learner() -> Blend:
+    """The learner of the stage ``learn`` before its first example: it says what the policy's weights say."""
+    return Blend.fresh(episode_schema(), SETTINGS)
 
 
-def examples(lessons: Sequence[Lesson], alert: float, seed: int) -> list[Example]:
-    """What there is to learn, in the order in which it becomes known; ``alert``: log-odds above which somebody looks at a benign code."""
+def kept(said: Sequence[Said]) -> Said | None:
+    """What detect keeps of a challenge for the day its truth comes: the decision when the code was accepted, else the last refused one."""
+    entered = [s for s in said if s.features.get("entered")]
+    return next((s for s in entered if not s.features.get("refused")), entered[-1] if entered else None)
+
+
+def told(said: Said) -> dict[str, FeatureValue]:
+    """The features of a decision with what the policy's weights said of them."""
+    return {**said.features, KNOWN: said.log_odds}
+
+
+def examples(lessons: Sequence[Lesson], policy: Policy, seed: int) -> list[Example]:
+    """What there is to learn, in the order in which it becomes known. On a benign code somebody looks only where it was alerted."""
     out: list[Example] = []
+    alert, learning = logit(policy.thresholds.alert), policy.learning
     for number, lesson in enumerate(lessons):
         dice = Chance(seed * 1_000_003 + number)
-        seen = max((s.log_odds for s in lesson.said), default=-inf)
+        said = kept(lesson.said)
+        if said is None:
+            continue
+        seen = max(s.log_odds for s in lesson.said)
         looked_at = lesson.label == "takeover" or seen >= alert
         delay = DELAY_DAYS[0] + (DELAY_DAYS[1] - DELAY_DAYS[0]) * dice.random()
         labelled, wrong = looked_at and dice.random() >= NEVER, dice.random() < WRONG
         truth = (lesson.label != "benign") != wrong  # an attempt that is looked at is an attack, though nobody lost anything
-        for n, said in enumerate(lesson.said):
-            id_ = f"{number}-{n}"
-            features = {**said.features, POLICY: said.log_odds}
-            weight = 1.0 / len(lesson.said) if truth and labelled else 1.0
-            before = None
-            if seen < alert and (not labelled or delay > WAIT_DAYS):
-                due = lesson.at + int(WAIT_DAYS * DAY_MS)
-                out.append(Example(example_id=id_, time=due, features=features, label=False, weight=UNLABELLED))
-                before = Replaced(False, UNLABELLED)
-            if labelled:
-                due = lesson.at + int(delay * DAY_MS)
-                out.append(Example(example_id=id_, time=due, features=features, label=truth, weight=weight, replaces=before))
+        id_, features, before = f"{number}", told(said), None
+        if seen < alert and (not labelled or delay > learning.wait_days):
+            due = lesson.at + learning.wait_days * DAY_MS
+            out.append(Example(example_id=id_, time=due, features=features, label=False, weight=learning.trust))
+            before = Replaced(False, learning.trust)
+        if labelled:
+            due = lesson.at + int(delay * DAY_MS)
+            out.append(Example(example_id=id_, time=due, features=features, label=truth, weight=1.0, replaces=before))
     return sorted(out, key=lambda e: (e.time, e.example_id))
 
 
@@ -80,7 +85,7 @@ class Scores(NamedTuple):
     taught: int
 
 
-def scores(lessons: Sequence[Lesson], alert: float, seed: int) -> tuple[Scores, Scores]:
+def scores(lessons: Sequence[Lesson], policy: Policy, seed: int) -> tuple[Scores, Scores]:
     """What is said with learning off and with learning on. With learning on, each day begins with a snapshot of what was learned until
     then, and its threshold is chosen with that snapshot.
     """
@@ -88,11 +93,10 @@ def scores(lessons: Sequence[Lesson], alert: float, seed: int) -> tuple[Scores, 
     by_day: dict[int, list[Lesson]] = {}
     for lesson in lessons:
         by_day.setdefault((lesson.at - begin) // DAY_MS, []).append(lesson)
-    frauds = sum(x.label == "takeover" for x in lessons)
-    pupil = learner(min(0.5, max(1e-4, frauds / len(lessons))))
+    pupil = learner()
     off, on = Scores([-inf] * len(lessons), {}, 0), Scores([-inf] * len(lessons), {}, 0)
     spoken = sorted(((s.time, n, s) for n, x in enumerate(lessons) for s in x.said), key=lambda step: step[:2])
-    due = iter(examples(lessons, alert, seed))
+    due = iter(examples(lessons, policy, seed))
     waiting = next(due, None)
     scorer, today, taught = pupil.scorer(), -1, 0
     for time, n, said in spoken:
@@ -113,7 +117,7 @@ def scores(lessons: Sequence[Lesson], alert: float, seed: int) -> tuple[Scores, 
 
 def asked(scorer: Scorer, said: Said) -> float:
     """What the learned model says of a decision (log-odds)."""
-    return scorer.predict({**said.features, POLICY: said.log_odds}).log_odds
+    return scorer.predict(told(said)).log_odds
 
 
 def limit(past: Sequence[float]) -> float:
@@ -135,7 +139,7 @@ class Judged(NamedTuple):
     alarmed_on: bool
 
 
-def learning(logs: Sequence[Sequence[Lesson]], alert: float, seed: int = 1) -> Learning | None:
+def learning(logs: Sequence[Sequence[Lesson]], policy: Policy, seed: int = 1) -> Learning | None:
     """Learning on beside learning off, over logs that each learn by themselves; None when none of them spans the days it takes."""
     judged: list[Judged] = []
     taught = 0
@@ -145,7 +149,7 @@ def learning(logs: Sequence[Sequence[Lesson]], alert: float, seed: int = 1) -> L
         begin = min(x.at for x in lessons)
         if (max(x.at for x in lessons) - begin) // DAY_MS < PAST_DAYS:
             continue
-        off, on = scores(lessons, alert, seed)
+        off, on = scores(lessons, policy, seed)
         taught += on.taught
         for n, lesson in enumerate(lessons):
             day = (lesson.at - begin) // DAY_MS

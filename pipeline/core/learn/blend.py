@@ -4,7 +4,10 @@ A logistic regression (River) over the log-odds of the two members, the standard
 weighted by people give (``KNOWN``, where the caller has them; 0 else), learned from what the members said *before* they learned an
 example, so that it sees them as they are on data they do not know. It is fitted by log loss at the weights of the population and has a
 fast intercept of its own: it calibrates, and follows a prior that drifts. A prior that is known to be another (a model made on a
-simulator goes to a bank) is set at once by ``assume_prior``. Its output is linear in the members', so their contributions, times their
+simulator goes to a bank) is set at once by ``assume_prior``. Where people's log-odds are given, the linear member learns only what they
+leave open (they are its offset), so that a few dozen verdicts correct what people know instead of having to outdo it. It then learns
+nothing of what is missing: of 80 columns for that, most say the same of every example, and together they would be an intercept that
+one fraud moves by ten. Its output is linear in the members', so their contributions, times their
 weights, still add up.
 """
 
@@ -42,7 +45,8 @@ class Blend:
 
     @classmethod
     def fresh(cls, schema: Schema, settings: BlendSettings = BlendSettings(), seed: int = 0) -> "Blend":  # noqa: B008  # frozen
-        linear, forest = Linear.fresh(schema, settings.linear), Forest.fresh(schema, settings.forest, seed)
+        start = 0.0 if settings.known_weight else START_LOG_ODDS  # what people know has a base of its own
+        linear, forest = Linear.fresh(schema, settings.linear, start), Forest.fresh(schema, settings.forest, seed)
         anomaly = Anomaly.fresh(schema, settings.anomaly, seed)
         stack = LogisticState(
             settings.stack, (settings.linear_weight, settings.forest_weight, 0.0, settings.known_weight), log(settings.stack.balance), 0
@@ -63,7 +67,7 @@ class Blend:
         }
         self.said = self.stack.log_odds(inputs)
         self.stack.learn(inputs, label, weight)
-        self.linear.logistic.learn(scaled, label, weight)
+        self.linear.logistic.learn(_there(scaled) if KNOWN in features else scaled, label, weight, told=inputs[KNOWN])
         self.forest.learn_row(row, label, weight)
         self.anomaly.learn_row(row, scaled)
         fade = max(0.0, 1.0 - weight / PRIOR_MEMORY)
@@ -96,3 +100,8 @@ class Blend:
 
     def scorer(self) -> BlendScorer:
         return BlendScorer(self.state(to_learn=False))
+
+
+def _there(scaled: Mapping[str, float]) -> dict[str, float]:
+    """A row without the columns that stand for what is missing."""
+    return {column: value for column, value in scaled.items() if not column.endswith("?")}

@@ -24,9 +24,15 @@ class Linear:
         self.logistic = Logistic(state.schema.columns, state.logistic)
 
     @classmethod
-    def fresh(cls, schema: Schema, settings: LogisticSettings = LogisticSettings()) -> "Linear":  # noqa: B008  # frozen
-        start = START_LOG_ODDS + log(settings.balance)
-        return cls(LinearState(schema, (), LogisticState(settings, (0.0,) * len(schema.columns), start, 0)))
+    def fresh(
+        cls,
+        schema: Schema,
+        settings: LogisticSettings = LogisticSettings(),  # noqa: B008  # frozen
+        start: float = START_LOG_ODDS,
+    ) -> "Linear":
+        """One that knows nothing but the log-odds it starts from."""
+        intercept = start + log(settings.balance)
+        return cls(LinearState(schema, (), LogisticState(settings, (0.0,) * len(schema.columns), intercept, 0)))
 
     def learn(self, features: Mapping[str, FeatureValue], label: bool, weight: float = 1.0) -> None:
         row = self.encoder.row(features)  # first of all: a wrong value must teach nothing

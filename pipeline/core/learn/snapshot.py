@@ -26,7 +26,7 @@ from pipeline.core.learn.prediction import Learner, Scorer
 from pipeline.core.learn.schema import Schema
 from pipeline.core.learn.states import BlendState, ForestState, LinearState
 
-VERSION = 1
+VERSION = 2  # 2: a linear learner remembers its gradients, and that of a blend learns what people's weights leave open
 MOST_BYTES = 8 << 20  # the default forest, full and with as many trees in the background: 20 * 127 leaves * 10 columns * 200 bytes = 5 MB
 
 ModelState = LinearState | ForestState | BlendState

@@ -13,21 +13,30 @@ Weight = Annotated[float, Meta(ge=0)]
 
 
 class LogisticSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How fast it learns. ``balance``: see ``prediction.balanced``."""
+    """How fast it learns. ``balance``: see ``prediction.balanced``.
+
+    ``memory``: a column's rate falls with its squared gradients, summed over about so many examples, so that what is seldom seen learns
+    faster than what every example has (see ``logistic``); 0 where all learn alike.
+    """
 
     rate: Annotated[float, Meta(gt=0, le=1)] = 0.003
     intercept_rate: Annotated[float, Meta(gt=0, le=1)] = 0.01
     l2: Annotated[float, Meta(ge=0, le=1)] = 0.0
     balance: Annotated[float, Meta(gt=0, le=1e6)] = 5.0
+    memory: Annotated[int, Meta(ge=0, le=10_000_000)] = 0
 
 
 class LogisticState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """All of it in numbers: settings, weights in the order of the columns, the intercept as learned (``balance`` not yet taken off)."""
+    """All of it in numbers: settings, weights in the order of the columns, the intercept as learned (``balance`` not yet taken off).
+
+    ``squares``: the mean squared gradient of each column, where it is remembered; none before the first example.
+    """
 
     settings: LogisticSettings
     weights: tuple[float, ...]
     intercept: float
     steps: Annotated[int, Meta(ge=0)]
+    squares: tuple[Weight, ...] = ()
 
 
 class LinearState(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="linear"):
