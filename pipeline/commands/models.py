@@ -5,16 +5,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pipeline.commands.load import FILE, NEW_FILE, BadInput, fail, load_policy, load_settings, write_key
+from pipeline.commands.compare import compare
+from pipeline.commands.load import FILE, NEW_FILE, BadInput, fail, load_settings, write_key
 from pipeline.commands.make_model import make
+from pipeline.commands.shelf import key_of, model_of, read_shelf
 
 if TYPE_CHECKING:
-    from nacl.signing import VerifyKey
-
     from pipeline.core.events import Activation
-    from pipeline.core.model import Scoring
-    from pipeline.core.outcome import Example
-    from pipeline.core.policy import Policy
     from pipeline.live.model_log import Shelved
     from pipeline.settings import Settings
 
@@ -25,6 +22,7 @@ def models() -> None:
 
 
 models.add_command(make)
+models.add_command(compare)
 
 
 @models.command("keygen")
@@ -51,7 +49,7 @@ def list_models() -> None:
     from pipeline.core.learn.snapshot import SnapshotRefused
 
     settings = load_settings()
-    key, shelved = _key(settings), _shelved(settings)
+    key, shelved = key_of(settings), read_shelf(settings)
     for model_id, data in shelved.snapshots.items():
         try:
             content = checked(model_id, data, key).content
@@ -76,7 +74,7 @@ def publish(file: Path) -> None:
     settings = load_settings()
     data = file.read_bytes()
     try:
-        model_id = read_snapshot(data, _key(settings)).id
+        model_id = read_snapshot(data, key_of(settings)).id
         write(settings, model_id, data)
     except SnapshotRefused as e:
         raise BadInput(f"{file} is refused: {e}") from None
@@ -104,7 +102,7 @@ def promote(model_id: str, challengers: tuple[str, ...], alert: float | None, wa
     if alert is not None and watch is not None and watch >= alert:
         raise click.UsageError("--watch must be below --alert")
     settings = load_settings()
-    _activate(settings, _shelved(settings), model_id, challengers, alert, watch, why, by)
+    _activate(settings, read_shelf(settings), model_id, challengers, alert, watch, why, by)
 
 
 @models.command("rollback")
@@ -116,7 +114,7 @@ def rollback(to: str | None, why: str, by: str) -> None:
     from pipeline.core.model import WEIGHED
 
     settings = load_settings()
-    shelved = _shelved(settings)
+    shelved = read_shelf(settings)
     if not shelved.activations:
         raise click.ClickException("there is no activation to take back: the model that the policy weighs is in force")
     earlier = [a for a in shelved.activations[:-1] if to is None or a.activation_id == to]
@@ -145,7 +143,7 @@ def prune(keep: int, yes: bool) -> None:
     from pipeline.live.model_log import delete, prunable
 
     settings = load_settings()
-    key, shelved = _key(settings), _shelved(settings)
+    key, shelved = key_of(settings), read_shelf(settings)
     gone = prunable(shelved, keep, key)
     for model_id in gone:
         click.echo(model_id)
@@ -159,75 +157,6 @@ def prune(keep: int, yes: bool) -> None:
     click.echo(f"{len(gone)} of {len(shelved.snapshots)} snapshots, {size:,} bytes, {done}")
 
 
-@models.command("compare")
-@click.argument("ids", metavar="ID|FILE...", nargs=-1)
-@click.option("--log", "logs", multiple=True, type=FILE, help="A dump of the topic `examples`; without one, the topic itself. Repeatable.")
-@click.option("--policy", "policy_file", type=FILE, help="TOML file that overrides the policy.")
-@click.option("--alert", type=click.FloatRange(0, 1, min_open=True, max_open=True), help="Threshold to compare at (default: the policy's).")
-@click.option(
-    "--rate", default=2e-4, show_default=True, type=click.FloatRange(0, 1), help="False alarms per benign code to compare at, too."
-)
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def compare(
-    ids: tuple[str, ...], logs: tuple[Path, ...], policy_file: Path | None, alert: float | None, rate: float, as_json: bool
-) -> None:
-    """Compare models on recorded verdicts: IDs in the topic `models`, or FILES of snapshots, beside the policy's and what was decided.
-
-    A model that has learned these very verdicts flatters itself: compare on later ones.
-    """
-    import msgspec
-
-    from pipeline.core.model import WEIGHED, Model
-    from pipeline.replay.compare import compare as run
-    from pipeline.replay.compare import table
-
-    settings, policy = load_settings(), load_policy(policy_file)
-    found: dict[str, Scoring] = {WEIGHED: Model(policy)}
-    wanted = [i for i in ids if i != WEIGHED]
-    on_topic = [i for i in wanted if not Path(i).is_file()]
-    shelved = _shelved(settings) if on_topic else None
-    for name in wanted:
-        model = _model(name, settings, policy, shelved)
-        found[model.id] = model
-    try:
-        compared = run(_examples(logs, settings), found, policy, alert or policy.thresholds.alert, rate)
-    except (ValueError, OSError) as e:
-        fail(e)
-    if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(compared), indent=2).decode())
-        return
-    for line in table(compared, rate):
-        click.echo(line)
-
-
-def _model(name: str, settings: "Settings", policy: "Policy", shelved: "Shelved | None") -> "Scoring":
-    from pipeline.core.learn.scoring import LearnedModel
-    from pipeline.core.learn.shelf import checked
-    from pipeline.core.learn.snapshot import SnapshotRefused, read_snapshot
-
-    try:
-        if shelved is not None and name in shelved.snapshots:
-            return LearnedModel(checked(name, shelved.snapshots[name], _key(settings)), policy)
-        if Path(name).is_file():
-            return LearnedModel(read_snapshot(Path(name).read_bytes(), _key(settings)), policy)
-    except SnapshotRefused as e:
-        raise BadInput(f"{name} is refused: {e}") from None
-    raise BadInput(f"{name}: neither in the topic models nor a file; `offhook models list` names what is there")
-
-
-def _examples(logs: tuple[Path, ...], settings: "Settings") -> "list[Example]":
-    from pipeline.core.errors import InvalidEvent
-    from pipeline.replay.kafka_source import read_kafka
-    from pipeline.wire.codec import decode_example
-    from pipeline.wire.log import InvalidLog, merge_logs
-
-    records = merge_logs(logs) if logs else read_kafka(settings.connection(), 0, None, ("examples",), settings.prefix)
-    try:
-        return [decode_example(record.value) for record in records if record.value is not None]
-    except (InvalidEvent, InvalidLog) as e:
-        raise BadInput(str(e)) from None
-
-
 def said_of(activation: "Activation") -> str:
     """One activation in a line."""
     from datetime import UTC, datetime
@@ -236,24 +165,6 @@ def said_of(activation: "Activation") -> str:
     shadow = f", in its shadow {', '.join(activation.challengers)}" if activation.challengers else ""
     alert = f", alerts from {activation.alert:g}" if activation.alert is not None else ""
     return f"{activation.activation_id}  {when}  {activation.champion}{shadow}{alert}; by {activation.by or '-'}: {activation.why or '-'}"
-
-
-def _key(settings: "Settings") -> "VerifyKey":
-    from nacl.signing import VerifyKey
-
-    try:
-        return VerifyKey(settings.model_public_key())
-    except ValueError as e:
-        raise BadInput(str(e)) from None
-
-
-def _shelved(settings: "Settings") -> "Shelved":
-    from pipeline.live.model_log import read
-
-    try:
-        return read(settings)
-    except OSError as e:
-        fail(e)
 
 
 def _activate(
@@ -282,7 +193,7 @@ def _activate(
     for model_id in named_by(activation):
         if model_id not in shelved.snapshots:
             raise BadInput(f"{model_id} is not in the topic models; `offhook models publish` writes a snapshot there")
-        _model(model_id, settings, settings.policy(), shelved)
+        model_of(model_id, settings, settings.policy(), shelved)
     try:
         partitions = activate(settings, activation)
     except (OSError, SendFailed) as e:

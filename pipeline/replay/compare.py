@@ -42,6 +42,21 @@ class Compared(msgspec.Struct, frozen=True):
     share: float
 
 
+def unlearned(examples: Iterable[tuple[int, Example]], through: int) -> list[Example]:
+    """The examples, given with their offsets, that a model which has learned up to offset ``through`` has seen nothing of.
+
+    One that only corrects an earlier label is left out with it: its features were learned.
+    """
+    learned: set[str] = set()
+    found: list[Example] = []
+    for offset, example in examples:
+        if offset < through:
+            learned.add(example.example_id)
+        elif example.example_id not in learned:
+            found.append(example)
+    return found
+
+
 def compare(examples: Iterable[Example], models: Mapping[str, Scoring], policy: Policy, threshold: float, rate: float) -> list[Compared]:
     """Compare the models, and what was said at the time. Raises ValueError without a fraud or without a benign example."""
     last = settled(examples)

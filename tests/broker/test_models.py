@@ -105,7 +105,9 @@ def test_verdicts_teach_a_model_that_is_promoted_scores_and_is_taken_back(
     live.append("events", second)
     live.settled(("detect",))
     assert newest in offhook(live, "models", "list")
-    assert newest in offhook(live, "models", "compare", newest)
+    assert newest in offhook(live, "models", "compare", newest, "--learned-too")
+    oldest = snapshots(live)[0][0]
+    assert "which none of the models has learned" in offhook(live, "models", "compare", oldest)
     offhook(live, "models", "rollback", *why)
     live.append("events", third)
     live.finish({"detect": detect, "learn": learn})

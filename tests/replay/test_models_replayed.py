@@ -3,8 +3,9 @@
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 from nacl.signing import SigningKey
 
 from pipeline.__main__ import main
@@ -14,7 +15,7 @@ from pipeline.core.learn.student import Student
 from pipeline.core.model import WEIGHED, Model
 from pipeline.core.outcome import Example
 from pipeline.core.policy import Policy
-from pipeline.replay.compare import AS_DECIDED, compare, table
+from pipeline.replay.compare import AS_DECIDED, compare, table, unlearned
 from pipeline.wire.codec import encode_event, encode_example
 from pipeline.wire.log import LogRecord, encode_line, read_log
 from tests.stories import played
@@ -92,6 +93,39 @@ def test_models_are_compared_on_what_examples_stand_for() -> None:
     assert compare(relabelled, {}, Policy(), 0.5, 0.0)[0].frauds == 3, "the last verdict counts"
     with pytest.raises(ValueError, match="some of both kinds"):
         compare(EXAMPLES[:4], {}, Policy(), 0.5, 0.0)
+
+
+def test_a_model_is_not_judged_by_what_it_has_learned() -> None:
+    corrected = msgspec.structs.replace(EXAMPLES[1], label=False)
+    numbered = list(enumerate([*EXAMPLES, corrected]))
+    assert unlearned(numbered, 0) == [*EXAMPLES, corrected]
+    assert unlearned(numbered, 5) == EXAMPLES[5:], "the correction is of features that were learned"
+    assert unlearned(numbered, len(numbered)) == []
+
+
+def test_the_command_compares_on_later_verdicts_and_says_so(tmp_path: Path) -> None:
+    student = Student(Policy())
+    for offset, e in enumerate(EXAMPLES):
+        student.take(offset, e)
+    (tmp_path / "model.json").write_bytes(student.write(KEY))
+    (tmp_path / "key.pub").write_text(bytes(KEY.verify_key).hex())
+    later = [msgspec.structs.replace(e, example_id=f"{e.example_id}0000") for e in EXAMPLES[2:]]
+
+    def compared(examples: list[Example], *more: str) -> Result:
+        log = write(tmp_path / "examples.jsonl", "examples", [(e.example_id.encode(), encode_example(e)) for e in examples])
+        arguments = ["models", "compare", str(tmp_path / "model.json"), "--log", str(log), "--json", *more]
+        return CliRunner().invoke(main, arguments, env={"OFFHOOK_MODEL_PUBLIC_KEY_FILE": str(tmp_path / "key.pub")})
+
+    result = compared([*EXAMPLES, *later])
+    assert result.exit_code == 0, result.output
+    assert {(row["frauds"], row["benign"]) for row in json.loads(result.stdout)} == {(2, 10)}
+    assert "from offset 14 of examples on" in result.stderr
+    result = compared([*EXAMPLES, *later], "--learned-too")
+    assert {(row["frauds"], row["benign"]) for row in json.loads(result.stdout)} == {(6, 20)}
+    assert result.stderr == ""
+    result = compared(EXAMPLES)
+    assert result.exit_code == 2
+    assert "a snapshot that has learned less" in result.stderr
 
 
 def test_the_commands_make_keys_once_and_compare_a_dump_of_examples(tmp_path: Path) -> None:
