@@ -32,11 +32,11 @@ from pipeline.core.lesson import lesson
 from pipeline.core.model import Model, Scoring
 from pipeline.core.outcome import HoldEnded, Late, Outcome
 from pipeline.core.policy import Policy, Thresholds
-from pipeline.core.profile import DAY_MS, Profile, copied, seal, teach, with_line_change, with_link
+from pipeline.core.profile import DAY_MS, Profile, copied, seal, teach, with_line_change, with_link, with_verdict
 from pipeline.core.relevance import matters
 from pipeline.core.sighting import meetings
 from pipeline.core.snooze import with_snooze
-from pipeline.core.tell import Voice, disposed, finding_of, hand_over, hold_of, names
+from pipeline.core.tell import Voice, disposed, finding_of, hand_over, hold_of, judged, names
 from pipeline.core.timeline import RecentEvent, Settled, Timeline, Track, inserted, plain
 
 VERSION = installed_version("offhook")
@@ -257,6 +257,7 @@ class Detector:
         if key in t.disposals:
             return
         t.disposals = tuple(sorted((*t.disposals, key)))[-2 * self.policy.bounds.settled :]
+        t.profile = with_verdict(t.profile, event, judged(event), self.policy.bounds)
         if t.kept:
             t.kept, t.teach_at, examples = kept.disposed(t.kept, event, t.account_id, self.policy)
             out += examples

@@ -11,6 +11,7 @@ from pipeline.core.events import (
     AccountChanged,
     AccountEvent,
     CallChanged,
+    Disposed,
     LineAsked,
     LineChanged,
     LineLinked,
@@ -56,6 +57,15 @@ class LinkFact(msgspec.Struct, array_like=True, frozen=True, gc=False):
     since: Ms
 
 
+class VerdictFact(msgspec.Struct, array_like=True, frozen=True, order=True, gc=False):
+    """The last verdict on one challenge or session, with its arrival. ``takeover``: confirmed; else an alert that was a false alarm."""
+
+    occurred_at: Ms
+    event_id: str
+    arrived_at: Ms
+    takeover: bool
+
+
 class Lesson(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """What one finished challenge teaches. ``trusted``: the code was accepted and nothing about it was alarming."""
 
@@ -93,6 +103,7 @@ class Profile(msgspec.Struct, array_like=True, gc=False):
     line_facts: dict[str, tuple[LineFact, ...]] = {}  # by line
     links: dict[str, LinkFact] = {}  # by line
     revision: int = 0  # grows with every change, so that an assessment can tell whether it is still current
+    verdicts: dict[str, VerdictFact] = {}  # the last few, by what they judge
 
 
 def copied(profile: Profile) -> Profile:
@@ -117,6 +128,7 @@ def copied(profile: Profile) -> Profile:
         p.line_facts,
         p.links,
         p.revision + 1,
+        p.verdicts,
     )
 
 
@@ -210,6 +222,24 @@ def with_link(profile: Profile, event: LineLinked) -> Profile:
     if new == have:
         return profile
     return replace(profile, links={**profile.links, event.line: new}, revision=profile.revision + 1)
+
+
+def with_verdict(profile: Profile, event: Disposed, judged: str, bounds: Bounds) -> Profile:
+    """Merge a verdict at once: the last one on what it judges counts, by (occurred_at, event_id); the latest few stay.
+
+    A verdict counts that confirms a takeover, or calls an alert a false alarm; the others say nothing of the account's history.
+    """
+    takeover = event.verdict == "true_positive"
+    false_alarm = event.verdict == "false_positive" or (event.verdict == "benign" and event.finding_uid is not None)
+    if not takeover and not false_alarm:
+        return profile
+    fact, have = VerdictFact(event.occurred_at, event.event_id, event.arrived_at, takeover), profile.verdicts.get(judged)
+    if have is not None and fact <= have:
+        return profile
+    verdicts = {**profile.verdicts, judged: fact}
+    if len(verdicts) > bounds.settled:
+        del verdicts[min(verdicts, key=lambda name: verdicts[name])]
+    return replace(profile, verdicts=verdicts, revision=profile.revision + 1)
 
 
 def is_new(known: dict[str, Seen], key: str, known_before: Ms) -> bool | None:

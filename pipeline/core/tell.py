@@ -8,7 +8,7 @@ import msgspec
 
 from pipeline.core import alert
 from pipeline.core.breaker import Breaker
-from pipeline.core.decision import Assessment
+from pipeline.core.decision import Assessment, finding_uid
 from pipeline.core.events import Disposed, Ms
 from pipeline.core.exoneration import exonerations
 from pipeline.core.model import BASE, Scoring
@@ -168,6 +168,13 @@ def names(event: Disposed, otp_id: str, session_id: str | None, finding: Finding
     if event.otp_id is not None:
         return event.otp_id == otp_id
     return event.session_id is not None and event.session_id == session_id
+
+
+def judged(event: Disposed) -> str:
+    """What a disposition judges, under one name for one challenge: its finding, else its session."""
+    if event.finding_uid is not None:
+        return event.finding_uid
+    return finding_uid(event.account_id, event.otp_id) if event.otp_id is not None else f"s_{event.session_id}"
 
 
 def _withdrawn(a: Assessment) -> str:

@@ -21,7 +21,7 @@ from pipeline.wire.codec import decode_event, decode_line_event
 
 # Written by the code of version 1: the state of seven simulated accounts, some under attack, in the middle of what they live through;
 # the clock beside it; and all their events and beats, before and after.
-TRACKS = Timeline.__struct_fields__.index("tracks")
+TRACKS, PROFILE = map(Timeline.__struct_fields__.index, ("tracks", "profile"))
 RECORDED = Path(__file__).parent / "states" / "version_1.jsonl"
 
 
@@ -50,6 +50,7 @@ def test_state_of_version_1_is_read_as_it_was_written() -> None:
         assert found[3] == written[3] == account
         assert found[len(written) :] == msgspec.to_builtins(Timeline())[len(written) :], "what has been appended since is not there yet"
         assert all(len(track.pop()) == 0 for track in found[TRACKS]), "nobody said then whom a challenge met"
+        assert found[PROFILE].pop() == {}, "and verdicts were not remembered"
         for finding in _findings(found):
             assert (finding.pop("suppressed"), finding.pop("benign_if")) == (None, ())
         assert msgspec.msgpack.encode(found[1 : len(written)]) == msgspec.msgpack.encode(written[1:])

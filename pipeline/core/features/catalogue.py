@@ -125,6 +125,8 @@ FEATURES: dict[str, About] = {
     "calls_usual_per_day": _call("per day", "context", "turns counts into surprises", "A4", missing=_YOUNG),
     "logins_usual_per_day": _login("per day", "context", "turns counts into surprises", "A4", missing=_YOUNG),
     "codes_usual_per_day": _code("per day", "context", "turns counts into surprises", "A4", missing=_YOUNG),
+    "hours_since_takeover": About("h", "raises", "short: who was robbed is tried again", ("A5",), "dispositions", "no takeover was ever confirmed, or nobody says"),
+    "false_alarms_90d": About("count", "lowers", "this customer's ways have alarmed before", ("A5",), "dispositions", "no verdict is known of the account"),
     "test_account": About("flag", "lowers", "the policy names it", ("A5",), "none", _ALWAYS),
     "same_caller_accounts": _call("accounts", "raises", "one caller on several accounts in an hour", "C5", "X2", missing="no campaign is known, or fewer accounts than the policy's"),
     "same_sender_accounts": _call("accounts", "raises", "one text sender on several accounts", "X2", missing="no campaign is known, or fewer accounts than the policy's"),

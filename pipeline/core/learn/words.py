@@ -77,6 +77,8 @@ TEXTS: Final[dict[str, str]] = {
     "calls_usual_per_day": "how many calls the customer usually gets",
     "logins_usual_per_day": "how often the customer usually logs in",
     "codes_usual_per_day": "how many codes the customer usually gets",
+    "hours_since_takeover": "how long ago a takeover of the account was confirmed",
+    "false_alarms_90d": "how often alerts on the account were false alarms",
     "test_account": "whether the account is one for tests",
     "same_caller_accounts": "how many accounts the caller has reached within the hour",
     "same_sender_accounts": "how many accounts the sender of a text has reached within the hour",
