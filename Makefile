@@ -98,7 +98,7 @@ model: setup ## Make a model to start from, out/model.json, on simulated seeds t
 	@$(BIN)/offhook models make --demo-key --key out/model/key --out out/model.json \
 		$(foreach folder,$(MODEL),--log $(folder)/log.jsonl --truth $(folder)/truth.jsonl --policy $(folder)/policy.toml)
 
-CURVE := $(addprefix out/learning/,336 337 338 339 340 341 342 343 344 345)
+CURVE := $(addprefix out/learning/,346 347 348 349 350 351 352 353 354 355 356 357 358 359 360 361)
 .PHONY: learning-curve
 learning-curve: setup ## Learning on and off when an unseen attack begins on day 5 of 20, labels 1 to 10 days late; writes out/learning
 	@for folder in $(CURVE); do $(BIN)/offhook simulate --seed $${folder##*/} --accounts 500 --hours 480 --history-days 10 --prior 0.05 \
