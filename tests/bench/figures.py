@@ -22,7 +22,7 @@ from pipeline.core.policy import Policy, policy_from
 from pipeline.replay.cases import read_cases
 from pipeline.replay.placebo import Experiment, Placebo
 from pipeline.replay.run import Replay
-from pipeline.replay.score import Group, Score, Truth, pooled, read_truth
+from pipeline.replay.score import Group, Score, Truth, pooled, read_truth, wilson
 from pipeline.simulate.run import Summary, simulate
 from pipeline.wire.log import merge_logs
 from pipeline.wire.pseudonym import Pseudonyms
@@ -32,6 +32,8 @@ MODEL = Model(Policy()).id
 VIEWS = ("full", "no-telephony", "probe", "app")
 WORLDS = ("b", "c")  # families of the simulator on which nothing was ever chosen
 KEPT_AWAY = ("V6", "V9", "V11")  # variants that `make fit` leaves out
+UNSEEN = "unseen"  # not a family: the variants of pipeline.simulate.unseen and honest customers, and nothing else
+UNSEEN_TIMES = 10  # as frequent as the others, so that three seeds have enough of each; their campaigns are as much larger
 ROUNDS = 5  # arrangements of the recorded calls
 HELD_OUT = range(9051, 9100)  # never used while weights, features or thresholds were chosen (9001 to 9043 were looked at before)
 
@@ -40,16 +42,20 @@ def simulated(
     seed: int, view: str, options: argparse.Namespace, folder: Path, telephony: Path | None, family: str = "a"
 ) -> tuple[Summary, Policy]:
     """Write what a bank sees of a seed into ``folder``; on recorded calls two weeks of nobody but honest customers."""
+    alone = family == UNSEEN
     world = simulate(
         seed,
         options.accounts,
         336 if telephony else options.hours,
         folder,
-        prior=None if telephony else options.prior,
+        prior=None if telephony else options.prior * (UNSEEN_TIMES if alone else 1),
         feeds=view,
-        family=family,
+        family="a" if alone else family,
         history_days=options.history_days,
         telephony=telephony,
+        unseen=alone,
+        stories=[] if alone else None,
+        lookalikes=0.0 if alone else None,
     )
     return world, policy_from(tomllib.loads((folder / world.policy).read_text()))
 
@@ -180,6 +186,27 @@ def caught(groups: list[Group]) -> tuple[int, int]:
     return sum(g.alerted for g in groups), sum(g.challenges for g in groups)
 
 
+def unseen_rows(unseen: Score) -> list[str]:
+    """One row of the README for each variant that no choice has seen, after the one for all of them."""
+    groups = [g for g in unseen.stories if g.label == "takeover"]
+    hits, n = caught(groups)
+    low, high = wilson(hits, n)
+    return [
+        "V16, V17 and V18 were written from public reports by somebody who knew the notes on the domain and nothing of weights, thresholds "
+        f"or results, and no choice has seen them (`offhook simulate --unseen`): {hits} of {n} takeovers caught, "
+        f"{100 * hits / max(1, n):.1f} % ({100 * low:.1f} to {100 * high:.1f}).",
+        "",
+        "| variant no choice has seen | takeovers caught, all feeds | before the entry | failed attempts noticed |",
+        "|---|---|---|---|",
+        *(f"| {g.name} | {g.alerted} of {g.challenges}: {said(g)} | {before(g)} | {_noticed(unseen, g.name)} |" for g in groups),
+    ]
+
+
+def _noticed(unseen: Score, name: str) -> str:
+    found = [g for g in unseen.stories if g.label == "attempt" and g.name == name]
+    return " ".join(f"{g.alerted} of {g.challenges}" for g in found) or "-"
+
+
 def drop(scores: dict[str, Score], worlds: dict[str, Score]) -> str:
     """What is lost on what was kept away from every choice, in a sentence."""
     takeovers = [g for g in scores["full"].stories if g.label == "takeover"]
@@ -197,7 +224,12 @@ def drop(scores: dict[str, Score], worlds: dict[str, Score]) -> str:
 
 
 def markdown(
-    scores: dict[str, Score], worlds: dict[str, Score], recorded: Score | None, placebo: Placebo | None, record: dict[str, object]
+    scores: dict[str, Score],
+    worlds: dict[str, Score],
+    unseen: Score,
+    recorded: Score | None,
+    placebo: Placebo | None,
+    record: dict[str, object],
 ) -> str:
     """The README's tables."""
     lines = [
@@ -210,7 +242,7 @@ def markdown(
     ]
     lines += [row(NAMES.get(view, view), s) for view, s in scores.items()]
     lines += [row(f"all feeds, world {name} (held out)", s) for name, s in worlds.items()]
-    lines += ["", drop(scores, worlds)]
+    lines += ["", drop(scores, worlds), "", *unseen_rows(unseen)]
     lines += ["", "| variant | takeovers caught, all feeds | before the entry | without telephony |", "|---|---|---|---|"]
     without = {(g.name, g.label): g for g in scores["no-telephony"].stories} if "no-telephony" in scores else {}
     for g in scores["full"].stories:
@@ -270,6 +302,7 @@ def main() -> int:
     every = range(options.first, options.first + options.seeds)
     scores = {view: measured(every if view == "full" else few, view, options) for view in views}
     worlds = {name: measured(few, "full", options, name) for name in options.worlds.split(",") if name}
+    unseen = measured(few, "full", options, UNSEEN)
     recorded = placebo = None
     if options.telephony is not None:
         seeds = range(options.first, options.first + 2)
@@ -278,6 +311,8 @@ def main() -> int:
     console.print(summary_table(scores))
     console.print(story_table(scores))
     console.print(drop(scores, worlds))
+    for line in unseen_rows(unseen):
+        console.print(line)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     record = {
         "policy_id": Policy().id,
@@ -290,10 +325,11 @@ def main() -> int:
         "parameters": {k: str(v) for k, v in vars(options).items()},
         "views": {view: msgspec.to_builtins(s) for view, s in scores.items()},
         "worlds": {name: msgspec.to_builtins(s) for name, s in worlds.items()},
+        "unseen": msgspec.to_builtins(unseen),
     }
     options.out.write_text(json.dumps(record, indent=1, sort_keys=True))
     if options.readme is not None:
-        into_readme("figures", markdown(scores, worlds, recorded, placebo, record), options.readme)
+        into_readme("figures", markdown(scores, worlds, unseen, recorded, placebo, record), options.readme)
     console.print(f"written: {options.out}")
     return 0
 
