@@ -10,8 +10,9 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,7 +22,7 @@ from hdrh.histogram import HdrHistogram
 
 from pipeline.live.outbox import Outgoing
 from pipeline.wire.topics import TOPICS
-from tests.bench import traffic
+from tests.bench import models, traffic
 from tests.bench.deployed import WITHIN_S, Broker, Stolen, cpu_of, running
 from tests.bench.figure import Figure, held
 from tests.broker.harness import ROOT, Deployment
@@ -47,6 +48,8 @@ class Rate(NamedTuple):
 
 
 RATES = (Rate(2_000, 150, 30), Rate(10_000, 12, 2))
+LEARNED = Rate(2_000, 90, 30)  # with a learned blend in force, and while learn learns
+EXAMPLES = 20  # a second, for learn: as many as a bank with some 3,000 codes a second would have (`learning.negatives`)
 
 
 class Completed(NamedTuple):
@@ -64,24 +67,32 @@ Workers = dict[str, "subprocess.Popen[bytes]"]
 def measure() -> list[Figure]:
     """Latencies at each rate."""
     figures: list[Figure] = []
-    with tempfile.TemporaryDirectory() as folder, _all_stages() as (broker, live, workers):
+    with tempfile.TemporaryDirectory() as folder, _all_stages(STAGES) as (broker, live, workers):
         for number, rate in enumerate(RATES):
             figures += _at_rate(broker, live, workers, rate, traffic.SEED + number, Path(folder))
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        models.keys() as files,
+        _all_stages((*STAGES, "learn"), **files) as (broker, live, workers),
+    ):
+        models.promote(live, alert=0.01)  # it was made for few attacks, and a percentile wants alerts
+        figures += _at_rate(broker, live, workers, LEARNED, traffic.SEED, Path(folder), ", a learned model in force and learn at work")
+        assert len(live.read("models")) > 2, "learn has written no snapshot: it was not at work"
     return figures
 
 
 def measure_idle(idle_s: float) -> list[Figure]:
     """Latency of the first event after ``idle_s`` without any."""
-    with _all_stages() as (broker, live, _):
+    with _all_stages(STAGES) as (broker, live, _):
         return _after_idle(broker, live, idle_s)
 
 
 @contextlib.contextmanager
-def _all_stages() -> Iterator[tuple[Broker, Deployment, Workers]]:
+def _all_stages(stages: Sequence[str], **settings: str) -> Iterator[tuple[Broker, Deployment, Workers]]:
     with running() as broker:
-        live = broker.deployment(f"bench-{uuid.uuid4().hex[:6]}.")
+        live = broker.deployment(f"bench-{uuid.uuid4().hex[:6]}.", **settings)
         try:
-            workers = {stage: live.start(stage) for stage in STAGES}
+            workers = {stage: live.start(stage) for stage in stages}
             yield broker, live, workers
             for worker in workers.values():
                 live.stop(worker)
@@ -89,15 +100,21 @@ def _all_stages() -> Iterator[tuple[Broker, Deployment, Workers]]:
             live.close()
 
 
-def _at_rate(broker: Broker, live: Deployment, workers: Workers, rate: Rate, seed: int, folder: Path) -> list[Figure]:
+def _at_rate(
+    broker: Broker, live: Deployment, workers: Workers, rate: Rate, seed: int, folder: Path, circumstances: str = ""
+) -> list[Figure]:
+    """Latencies at a rate; where a worker learns, it gets examples at the same time."""
     now = int(time.time() * 1000)
     stream = traffic.paced(seed, rate.per_second, rate.seconds, rate.attacks, folder, now + PREPARE_S * 1000)
     live.load(stream.ahead)
-    live.settled(STAGES, WITHIN_S)
+    live.settled(tuple(workers), WITHIN_S)
     starts_at = max(now + PREPARE_S * 1000, int(time.time() * 1000) + 1000)  # later than its records say: they are underway for longer
     file = folder / "rows.msgpack"
     rows = [(after, live.prefix + r.topic, r.partition % live.partitions, r.key, r.value) for after, r in stream.stream]
-    file.write_bytes(msgspec.msgpack.encode((starts_at, rows)))
+    if "learn" in workers:
+        lessons = models.taught_live(round(EXAMPLES * rate.seconds))
+        rows += [(1000 * n / EXAMPLES, live.prefix + "examples", 0, None, lesson) for n, lesson in enumerate(lessons)]
+    file.write_bytes(msgspec.msgpack.encode((starts_at, sorted(rows, key=itemgetter(0)))))
     before = {name: broker.count(live.prefix + name) for name in ("alerts",)}
     cpu, broker_cpu = {s: cpu_of(w.pid) for s, w in workers.items()}, broker.cpu()
     command = [sys.executable, "-m", "tests.bench.pacer", live.bootstrap, str(file)]
@@ -105,11 +122,11 @@ def _at_rate(broker: Broker, live: Deployment, workers: Workers, rate: Rate, see
         own = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
     took = time.time() - starts_at / 1000
     load = {s: (cpu_of(w.pid) - cpu[s]) / took for s, w in workers.items()} | {"broker": (broker.cpu() - broker_cpu) / took}
-    live.settled(STAGES, WITHIN_S)
+    live.settled(tuple(workers), WITHIN_S)
     found = list(_completed(live, {orjson.loads(r.value or b"{}")["event_id"]: starts_at + after for after, r in stream.stream}))
     found = [c for c in found if c.raw_at >= starts_at + 1000 * rate.warm_s]
     assert broker.count(live.prefix + "alerts") - before["alerts"] >= len(found) > 0, "no alerts: the stream is not what it should be"
-    name = f"at {rate.per_second:,} raw records/s"
+    name = f"at {rate.per_second:,} raw records/s{circumstances}"
     whole = _histogram(c.alerted_at - c.raw_at for c in found)
     detect = _histogram(c.alerted_at - c.event_at for c in found)
     schedule = _histogram(c.alerted_at - c.scheduled_at for c in found)

@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 import uuid
 from collections.abc import Callable
@@ -17,9 +16,6 @@ from statistics import median_low
 
 import msgspec
 
-from pipeline.core.events import Activation
-from pipeline.core.learn.snapshot import read_snapshot
-from pipeline.wire.codec import encode_event
 from pipeline.wire.log import LogRecord
 from tests.bench import models, traffic
 from tests.bench.deployed import PARTITIONS, WITHIN_S, Broker, cpu_of, running
@@ -160,18 +156,9 @@ def _folding(
 
 def _learned(broker: Broker, events: list[traffic.Outgoing], plain: float) -> list[Figure]:
     """One detect process in which a blend that has grown scores; it was loaded before the time runs, as it is once for each restart."""
-    data, _ = models.grown()
-    champion = read_snapshot(data, models.KEY.verify_key).id
-    activation = Activation(activation_id="a_bench", arrived_at=int(time.time() * 1000), champion=champion, why="to measure it", by="bench")
-
-    def promoted(live: Deployment) -> None:
-        live.append("models", [traffic.Outgoing(champion.encode(), data)], to=0)
-        live.append("events", [traffic.Outgoing(None, encode_event(activation))])
-
-    with tempfile.NamedTemporaryFile("w", suffix=".pub") as key:
-        key.write(bytes(models.KEY.verify_key).hex())
-        key.flush()
-        found = _folding(broker, "detect", "events", events, ratio_to=plain, prepare=promoted, model_public_key_file=key.name)
+    with models.keys() as files:
+        public = files["model_public_key_file"]
+        found = _folding(broker, "detect", "events", events, ratio_to=plain, prepare=models.promote, model_public_key_file=public)
     return [msgspec.structs.replace(f, name=f.name.replace("detect", "detect with a learned model")) for f in found]
 
 
