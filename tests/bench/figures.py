@@ -186,15 +186,16 @@ def caught(groups: list[Group]) -> tuple[int, int]:
     return sum(g.alerted for g in groups), sum(g.challenges for g in groups)
 
 
-def unseen_rows(unseen: Score) -> list[str]:
-    """One row of the README for each variant that no choice has seen, after the one for all of them."""
+def unseen_rows(unseen: Score, usual: Group) -> list[str]:
+    """What is caught of the variants that no choice has seen, beside what is caught ``usual``ly, and a row of the README for each."""
     groups = [g for g in unseen.stories if g.label == "takeover"]
     hits, n = caught(groups)
     low, high = wilson(hits, n)
     return [
         "V16, V17 and V18 were written from public reports by somebody who knew the notes on the domain and nothing of weights, thresholds "
         f"or results, and no choice has seen them (`offhook simulate --unseen`): {hits} of {n} takeovers caught, "
-        f"{100 * hits / max(1, n):.1f} % ({100 * low:.1f} to {100 * high:.1f}).",
+        f"{100 * hits / max(1, n):.1f} % ({100 * low:.1f} to {100 * high:.1f}): "
+        f"{100 * (hits / max(1, n) - (usual.share or 0.0)):+.1f} points.",
         "",
         "| variant no choice has seen | takeovers caught, all feeds | before the entry | failed attempts noticed |",
         "|---|---|---|---|",
@@ -242,7 +243,7 @@ def markdown(
     ]
     lines += [row(NAMES.get(view, view), s) for view, s in scores.items()]
     lines += [row(f"all feeds, world {name} (held out)", s) for name, s in worlds.items()]
-    lines += ["", drop(scores, worlds), "", *unseen_rows(unseen)]
+    lines += ["", drop(scores, worlds), "", *unseen_rows(unseen, scores["full"].takeovers)]
     lines += ["", "| variant | takeovers caught, all feeds | before the entry | without telephony |", "|---|---|---|---|"]
     without = {(g.name, g.label): g for g in scores["no-telephony"].stories} if "no-telephony" in scores else {}
     for g in scores["full"].stories:
@@ -311,7 +312,7 @@ def main() -> int:
     console.print(summary_table(scores))
     console.print(story_table(scores))
     console.print(drop(scores, worlds))
-    for line in unseen_rows(unseen):
+    for line in unseen_rows(unseen, scores["full"].takeovers):
         console.print(line)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     record = {
