@@ -257,7 +257,7 @@ class Detector:
         if key in t.disposals:
             return
         t.disposals = tuple(sorted((*t.disposals, key)))[-2 * self.policy.bounds.settled :]
-        t.profile = with_verdict(t.profile, event, judged(event), self.policy.bounds)
+        t.profile = with_verdict(t.profile, event, judged(event))
         if t.kept:
             t.kept, t.teach_at, examples = kept.disposed(t.kept, event, t.account_id, self.policy)
             out += examples

@@ -19,11 +19,13 @@ from pipeline.core.events import (
     MessageSeen,
     Ms,
 )
+from pipeline.core.labels import LABELS
 from pipeline.core.policy import Bounds
 
 replace = msgspec.structs.replace
 HOUR_MS = 3_600_000
 DAY_MS = 86_400_000
+VERDICTS = 16  # verdicts kept of an account: two on each challenge whose features are kept (`settled`)
 FACTS_PER_CHANGE = 4  # line changes kept of each kind and line: on, off, and the pair before
 
 
@@ -58,12 +60,14 @@ class LinkFact(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 class VerdictFact(msgspec.Struct, array_like=True, frozen=True, order=True, gc=False):
-    """The last verdict on one challenge or session, with its arrival. ``takeover``: confirmed; else an alert that was a false alarm."""
+    """One verdict, with its arrival: on which challenge (its finding) or session. ``takeover``: confirmed, a false alarm, or neither."""
 
     occurred_at: Ms
     event_id: str
     arrived_at: Ms
-    takeover: bool
+    challenge: str
+    session: str
+    takeover: bool | None
 
 
 class Lesson(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -103,7 +107,7 @@ class Profile(msgspec.Struct, array_like=True, gc=False):
     line_facts: dict[str, tuple[LineFact, ...]] = {}  # by line
     links: dict[str, LinkFact] = {}  # by line
     revision: int = 0  # grows with every change, so that an assessment can tell whether it is still current
-    verdicts: dict[str, VerdictFact] = {}  # the last few, by what they judge
+    verdicts: tuple[VerdictFact, ...] = ()  # the last few
 
 
 def copied(profile: Profile) -> Profile:
@@ -224,22 +228,20 @@ def with_link(profile: Profile, event: LineLinked) -> Profile:
     return replace(profile, links={**profile.links, event.line: new}, revision=profile.revision + 1)
 
 
-def with_verdict(profile: Profile, event: Disposed, judged: str, bounds: Bounds) -> Profile:
-    """Merge a verdict at once: the last one on what it judges counts, by (occurred_at, event_id); the latest few stay.
+def with_verdict(profile: Profile, event: Disposed, challenge: str) -> Profile:
+    """Merge a verdict at once; the latest stay, by (occurred_at, event_id). ``challenge``: its finding, none where it names a session.
 
-    A verdict counts that confirms a takeover, or calls an alert a false alarm; the others say nothing of the account's history.
+    All of them are kept, those too that a later one replaces, so that an assessment can ignore what came after it. A verdict that says
+    nothing (no data, a duplicate, a test) replaces none.
     """
-    takeover = event.verdict == "true_positive"
-    false_alarm = event.verdict == "false_positive" or (event.verdict == "benign" and event.finding_uid is not None)
-    if not takeover and not false_alarm:
+    if event.verdict not in LABELS or any(v.event_id == event.event_id for v in profile.verdicts):
         return profile
-    fact, have = VerdictFact(event.occurred_at, event.event_id, event.arrived_at, takeover), profile.verdicts.get(judged)
-    if have is not None and fact <= have:
-        return profile
-    verdicts = {**profile.verdicts, judged: fact}
-    if len(verdicts) > bounds.settled:
-        del verdicts[min(verdicts, key=lambda name: verdicts[name])]
-    return replace(profile, verdicts=verdicts, revision=profile.revision + 1)
+    takeover: bool | None = True if event.verdict == "true_positive" else None
+    if event.verdict == "false_positive" or (event.verdict == "benign" and event.finding_uid is not None):
+        takeover = False
+    fact = VerdictFact(event.occurred_at, event.event_id, event.arrived_at, challenge, event.session_id or "", takeover)
+    verdicts = tuple(sorted((*profile.verdicts, fact))[-VERDICTS:])
+    return profile if verdicts == profile.verdicts else replace(profile, verdicts=verdicts, revision=profile.revision + 1)
 
 
 def is_new(known: dict[str, Seen], key: str, known_before: Ms) -> bool | None:

@@ -171,10 +171,10 @@ def names(event: Disposed, otp_id: str, session_id: str | None, finding: Finding
 
 
 def judged(event: Disposed) -> str:
-    """What a disposition judges, under one name for one challenge: its finding, else its session."""
+    """The finding of the challenge that a disposition judges, whether or not there is one; none where it names a session only."""
     if event.finding_uid is not None:
         return event.finding_uid
-    return finding_uid(event.account_id, event.otp_id) if event.otp_id is not None else f"s_{event.session_id}"
+    return finding_uid(event.account_id, event.otp_id) if event.otp_id is not None else ""
 
 
 def _withdrawn(a: Assessment) -> str:

@@ -50,7 +50,7 @@ def test_state_of_version_1_is_read_as_it_was_written() -> None:
         assert found[3] == written[3] == account
         assert found[len(written) :] == msgspec.to_builtins(Timeline())[len(written) :], "what has been appended since is not there yet"
         assert all(len(track.pop()) == 0 for track in found[TRACKS]), "nobody said then whom a challenge met"
-        assert found[PROFILE].pop() == {}, "and verdicts were not remembered"
+        assert len(found[PROFILE].pop()) == 0, "and verdicts were not remembered"
         for finding in _findings(found):
             assert (finding.pop("suppressed"), finding.pop("benign_if")) == (None, ())
         assert msgspec.msgpack.encode(found[1 : len(written)]) == msgspec.msgpack.encode(written[1:])

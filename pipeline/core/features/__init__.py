@@ -8,13 +8,13 @@ from pipeline.core.features.campaign import Heard, campaign_features
 from pipeline.core.features.code import code_features
 from pipeline.core.features.line import line_features
 from pipeline.core.features.vector import FIELDS, Features, as_dict
+from pipeline.core.features.verdict import verdict_features
 from pipeline.core.policy import Policy
 from pipeline.core.profile import DAY_MS, HOUR_MS, Profile, is_new
 
 __all__ = ["FIELDS", "LONG_TALK_S", "Features", "as_dict", "extract"]
 
 TAKEOVER_CHANGES = ("payee_added", "password_changed", "phone_changed", "email_changed", "notifications_off")
-VERDICT_MS = 90 * DAY_MS  # as long as a number that called counts as seen (C3)
 LEAST_HISTORY_MS = 3 * DAY_MS  # before that, daily rates say nothing
 
 
@@ -104,7 +104,8 @@ def extract(
     starts = [at for at, _ in profile.challenges if at < known_before]
     if starts and e.start - starts[0] >= LEAST_HISTORY_MS:
         f["codes_usual_per_day"] = len(starts) * DAY_MS / (e.start - starts[0])
-    verdict_features(f, e, profile)
+    if profile.verdicts:
+        verdict_features(f, e, profile)
     f["changes_after"] = len(e.changes)
     if e.changes:
         f["takeover_change"] = any(c.change in TAKEOVER_CHANGES for c in e.changes)
@@ -113,16 +114,6 @@ def extract(
     f["test_account"] = account_id in policy.test_accounts
     f["unexplained_call"] = unexplained(f)
     return Features(**f), call  # type: ignore[arg-type]
-
-
-def verdict_features(f: dict[str, object], e: Episode, profile: Profile) -> None:
-    """What earlier verdicts say of the account: those that were given before the code was sent, as far as they were told in time."""
-    told = [v for v in profile.verdicts.values() if v.occurred_at < e.start and v.arrived_at <= e.seen_by]
-    if told:
-        f["false_alarms_90d"] = sum(not v.takeover and v.occurred_at >= e.start - VERDICT_MS for v in told)
-        confirmed = [v.occurred_at for v in told if v.takeover]
-        if confirmed:
-            f["hours_since_takeover"] = (e.start - max(confirmed)) / HOUR_MS
 
 
 def elsewhere(other: LoggedIn, login: LoggedIn, e: Episode, profile: Profile, known_before: Ms) -> bool:

@@ -91,7 +91,8 @@ class Features(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc
     calls_usual_per_day: float | None = None  # A4
     logins_usual_per_day: float | None = None  # A4
     codes_usual_per_day: float | None = None  # A4: over the last two dozen codes
-    hours_since_takeover: float | None = None  # A5: since a takeover of this account was confirmed
+    takeover_before: bool | None = None  # A5: a takeover of this account was confirmed; None while no verdict is known
+    hours_since_takeover: float | None = None  # A5: since it was
     false_alarms_90d: int | None = None  # A5: alerts of 90 days that were found to be false; None while no verdict is known
     test_account: bool = False  # B16: the policy names it
     # campaigns: how many accounts, this one among them, met the same within the hour; None below the policy's number

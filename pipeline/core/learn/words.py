@@ -77,6 +77,7 @@ TEXTS: Final[dict[str, str]] = {
     "calls_usual_per_day": "how many calls the customer usually gets",
     "logins_usual_per_day": "how often the customer usually logs in",
     "codes_usual_per_day": "how many codes the customer usually gets",
+    "takeover_before": "whether a takeover of the account was confirmed before",
     "hours_since_takeover": "how long ago a takeover of the account was confirmed",
     "false_alarms_90d": "how often alerts on the account were false alarms",
     "test_account": "whether the account is one for tests",
