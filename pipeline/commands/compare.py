@@ -49,26 +49,29 @@ def compare(
     wanted = [i for i in ids if i != WEIGHED]
     on_topic = [i for i in wanted if not Path(i).is_file()]
     shelved = read_shelf(settings) if on_topic else None
-    through = 0
+    through, made = 0, []
     for name in wanted:
         model = model_of(name, settings, policy, shelved)
         found[model.id] = model
         through = max(through, model.through)
+        made += [model.id] if model.examples and not model.through else []
     if learned_too:
         through = 0
     try:
-        compared = run(unlearned(examples_of(logs, settings), through), found, policy, alert or policy.thresholds.alert, rate)
-    except ValueError as e:
-        if not through:
-            fail(e)
-        raise BadInput(
-            f"from offset {through} of examples on, up to where a model has learned: {e}. Wait for verdicts, compare a snapshot that has"
-            " learned less (`offhook models list`), or say --learned-too"
-        ) from None
-    except OSError as e:
+        numbered = examples_of(logs, settings)
+        judged = unlearned(numbered, through) if through else [example for _, example in numbered]
+        if through and len({example.label for example in judged}) < 2:
+            raise BadInput(
+                f"of {len(numbered)} examples {len(judged)} come after offset {through}, up to which one of the models has learned, and not"
+                " of both kinds: wait for verdicts, compare a snapshot that has learned less (`offhook models list`), or say --learned-too"
+            )
+        compared = run(judged, found, policy, alert or policy.thresholds.alert, rate)
+    except (ValueError, OSError) as e:
         fail(e)
     if through:
-        click.echo(f"on verdicts from offset {through} of examples on, which none of the models has learned", err=True)
+        click.echo(f"on verdicts from offset {through} of examples on: none of the models has learned them from there", err=True)
+    for model_id in made:
+        click.echo(f"{model_id} was made from labelled logs: verdicts on what is in those flatter it", err=True)
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(compared), indent=2).decode())
         return

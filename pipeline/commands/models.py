@@ -87,7 +87,9 @@ def publish(file: Path) -> None:
 @click.argument("model_id", metavar="ID")
 @click.option("--challenger", "challengers", multiple=True, metavar="ID", help="A model that scores in its shadow. Repeatable.")
 @click.option(
-    "--alert", type=click.FloatRange(0, 1, min_open=True, max_open=True), help="Alert from this probability on, instead of the policy's."
+    "--alert",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="Alert from this probability on, instead of the policy's; needed for a learned model.",
 )
 @click.option(
     "--watch", type=click.FloatRange(0, 1, min_open=True, max_open=True), help="Watch from this probability on (default: in proportion)."
@@ -99,8 +101,15 @@ def promote(model_id: str, challengers: tuple[str, ...], alert: float | None, wa
 
     Checks that the snapshots are in the topic `models` and may be used, then writes an activation to every partition of `events`.
     """
+    from pipeline.core.model import WEIGHED
+
     if alert is not None and watch is not None and watch >= alert:
         raise click.UsageError("--watch must be below --alert")
+    if alert is None and model_id != WEIGHED:
+        raise click.UsageError(
+            "--alert is missing: the policy's threshold was chosen for the policy's weights, and a learned model would raise many times the"
+            " false alarms at it. `offhook models compare` says which threshold keeps to a rate (--rate)"
+        )
     settings = load_settings()
     _activate(settings, read_shelf(settings), model_id, challengers, alert, watch, why, by)
 

@@ -98,8 +98,7 @@ class LearnStage:
             except SnapshotRefused as e:
                 self._refused(name, e)
                 return
-            content, best = snapshot.content, newest[0].content if newest else None
-            if goes_on(content) and (best is None or content.reached > best.reached):
+            if goes_on(snapshot) and (not newest or snapshot.content.reached > newest[0].content.reached):
                 newest[:] = [snapshot]
 
         async with self._open(self._prefix + TOPIC, 0) as reader:

@@ -71,11 +71,11 @@ def prunable(shelved: Shelved, keep: int, key: VerifyKey) -> list[str]:
     reached: dict[str, tuple[int, int, int]] = {}
     for model_id, data in shelved.snapshots.items():
         try:
-            content = checked(model_id, data, key).content
+            snapshot = checked(model_id, data, key)
         except SnapshotRefused:
             continue
-        if goes_on(content):
-            reached[model_id] = content.reached
+        if goes_on(snapshot):
+            reached[model_id] = snapshot.content.reached
     needed = named | ({max(reached, key=reached.__getitem__)} if reached else set())
     return [model_id for model_id in list(shelved.snapshots)[: -keep or None] if model_id not in needed]
 

@@ -45,16 +45,17 @@ class Compared(msgspec.Struct, frozen=True):
 def unlearned(examples: Iterable[tuple[int, Example]], through: int) -> list[Example]:
     """The examples, given with their offsets, that a model which has learned up to offset ``through`` has seen nothing of.
 
-    One that only corrects an earlier label is left out with it: its features were learned.
+    One that corrects an earlier label is left out unless that label is here too, and not learned: its features may have been learned.
     """
+    later: dict[str, list[Example]] = {}
     learned: set[str] = set()
-    found: list[Example] = []
     for offset, example in examples:
         if offset < through:
             learned.add(example.example_id)
-        elif example.example_id not in learned:
-            found.append(example)
-    return found
+        else:
+            later.setdefault(example.example_id, []).append(example)
+    whole = (found for name, found in later.items() if name not in learned and any(e.replaces is None for e in found))
+    return [example for found in whole for example in found]
 
 
 def compare(examples: Iterable[Example], models: Mapping[str, Scoring], policy: Policy, threshold: float, rate: float) -> list[Compared]:

@@ -13,7 +13,7 @@ from pipeline.core.events import Activation, AnyEvent
 from pipeline.core.learn.snapshot import read_snapshot
 from pipeline.core.learn.student import Student
 from pipeline.core.model import WEIGHED, Model
-from pipeline.core.outcome import Example
+from pipeline.core.outcome import Example, Replaced
 from pipeline.core.policy import Policy
 from pipeline.replay.compare import AS_DECIDED, compare, table, unlearned
 from pipeline.wire.codec import encode_event, encode_example
@@ -96,10 +96,11 @@ def test_models_are_compared_on_what_examples_stand_for() -> None:
 
 
 def test_a_model_is_not_judged_by_what_it_has_learned() -> None:
-    corrected = msgspec.structs.replace(EXAMPLES[1], label=False)
-    numbered = list(enumerate([*EXAMPLES, corrected]))
-    assert unlearned(numbered, 0) == [*EXAMPLES, corrected]
-    assert unlearned(numbered, 5) == EXAMPLES[5:], "the correction is of features that were learned"
+    corrections = [msgspec.structs.replace(EXAMPLES[n], label=False, replaces=Replaced(True, 1.0)) for n in (1, 3)]
+    numbered = list(enumerate([*EXAMPLES, *corrections]))
+    assert unlearned(numbered, 3) == [EXAMPLES[3], corrections[1], *EXAMPLES[4:]], "the other correction is of features that were learned"
+    assert unlearned(numbered[2:], 3) == unlearned(numbered, 3), "also where the log has lost what was learned"
+    assert unlearned(list(reversed(numbered)), 3)[0] == corrections[1], "and in whatever order"
     assert unlearned(numbered, len(numbered)) == []
 
 
@@ -120,12 +121,22 @@ def test_the_command_compares_on_later_verdicts_and_says_so(tmp_path: Path) -> N
     assert result.exit_code == 0, result.output
     assert {(row["frauds"], row["benign"]) for row in json.loads(result.stdout)} == {(2, 10)}
     assert "from offset 14 of examples on" in result.stderr
+    assert "made from" not in result.stderr
     result = compared([*EXAMPLES, *later], "--learned-too")
     assert {(row["frauds"], row["benign"]) for row in json.loads(result.stdout)} == {(6, 20)}
     assert result.stderr == ""
     result = compared(EXAMPLES)
     assert result.exit_code == 2
     assert "a snapshot that has learned less" in result.stderr
+    student.through = 0
+    (tmp_path / "model.json").write_bytes(student.write(KEY))
+    assert "was made from labelled logs" in compared(EXAMPLES).stderr
+
+
+def test_a_learned_model_is_not_promoted_at_a_threshold_that_is_not_its_own() -> None:
+    result = CliRunner().invoke(main, ["models", "promote", "m_0123456789", "--why", "-", "--by", "-"])
+    assert result.exit_code == 2
+    assert "--alert is missing" in result.output
 
 
 def test_the_commands_make_keys_once_and_compare_a_dump_of_examples(tmp_path: Path) -> None:

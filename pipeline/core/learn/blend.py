@@ -7,8 +7,7 @@ fast intercept of its own: it calibrates, and follows a prior that drifts. A pri
 simulator goes to a bank) is set at once by ``assume_prior``. Where people's log-odds are given, the linear member learns only what they
 leave open (they are its offset), so that a few dozen verdicts correct what people know instead of having to outdo it. It then learns
 nothing of what is missing: of 80 columns for that, most say the same of every example, and together they would be an intercept that
-one fraud moves by ten. Its output is linear in the members', so their contributions, times their
-weights, still add up.
+one fraud moves by ten. Its output is linear in the members', so their contributions, times their weights, still add up.
 """
 
 from collections.abc import Mapping
@@ -21,7 +20,7 @@ from pipeline.core.learn.forest import Forest
 from pipeline.core.learn.linear import Linear
 from pipeline.core.learn.logistic import Logistic
 from pipeline.core.learn.prediction import START_LOG_ODDS, bounded, logit, sigmoid
-from pipeline.core.learn.schema import FeatureValue, Schema, Spread
+from pipeline.core.learn.schema import FeatureValue, Schema, Spread, is_absence
 from pipeline.core.learn.stack import ANOMALY, INPUTS, KNOWN, Unusual, known
 from pipeline.core.learn.states import BlendSettings, BlendState, LogisticState, PriorState
 
@@ -104,4 +103,4 @@ class Blend:
 
 def _there(scaled: Mapping[str, float]) -> dict[str, float]:
     """A row without the columns that stand for what is missing."""
-    return {column: value for column, value in scaled.items() if not column.endswith("?")}
+    return {column: value for column, value in scaled.items() if not is_absence(column)}

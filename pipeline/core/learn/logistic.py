@@ -14,7 +14,7 @@ from pipeline.core.learn.prediction import balanced
 from pipeline.core.learn.states import LogisticState
 
 DAMPING = 1.0  # squared gradients; that of a fraud that nobody foresaw is 25 (``balance`` of 5)
-MOST_GRADIENT = 5.0  # a single example, whatever its weight, moves no weight by more than the rate times this
+MOST_GRADIENT = 5.0  # the loss gradient of a single example, whatever its weight, is cut here
 
 
 class Logistic:

@@ -22,6 +22,15 @@ OTHER = "other"  # the column of a word that was not declared
 Name = Annotated[str, Meta(min_length=1, max_length=64)]
 
 
+def is_absence(column: str) -> bool:
+    """Whether a column says that a feature is missing.
+
+    >>> is_absence("channel?"), is_absence("channel=sms"), is_absence("channel=what?")
+    (True, False, False)
+    """
+    return column.endswith("?") and "=" not in column
+
+
 class Field(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_like=True):
     """One feature: its name, what it is, the words of a category, and whether a number spans orders of magnitude.
 

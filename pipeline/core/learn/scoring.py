@@ -35,7 +35,8 @@ class LearnedModel:
     def __init__(self, snapshot: Snapshot, policy: Policy) -> None:
         """Raises SnapshotRefused when the parts do not fit each other, or its terms are not those of this code."""
         self.id = snapshot.id
-        self.through = snapshot.content.through  # of the topic ``examples`` it has learned so far
+        self.examples = snapshot.content.examples  # it has learned so many,
+        self.through = snapshot.content.through  # of the topic ``examples`` those before this offset; made from logs, none
         self._ask = snapshot.scorer().over((*FIELDS, KNOWN))
         try:
             self._people = Model(policy, snapshot.content.weights) if snapshot.content.weights else None

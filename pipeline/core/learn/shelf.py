@@ -9,7 +9,7 @@ from collections.abc import Callable
 from nacl.signing import VerifyKey
 
 from pipeline.core.learn.scoring import LearnedModel
-from pipeline.core.learn.snapshot import Content, Snapshot, SnapshotRefused, read_snapshot
+from pipeline.core.learn.snapshot import VERSION, Snapshot, SnapshotRefused, read_snapshot
 from pipeline.core.learn.vocabulary import episode_schema
 from pipeline.core.policy import Policy
 
@@ -22,9 +22,10 @@ def checked(model_id: str, data: bytes, key: VerifyKey) -> Snapshot:
     return snapshot
 
 
-def goes_on(content: Content) -> bool:
+def goes_on(snapshot: Snapshot) -> bool:
     """May a learner of this version go on from it?"""
-    return content.to_learn and content.features == episode_schema().id
+    content = snapshot.content
+    return snapshot.version == VERSION and content.to_learn and content.features == episode_schema().id
 
 
 class SnapshotShelf:

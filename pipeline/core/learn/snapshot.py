@@ -27,6 +27,7 @@ from pipeline.core.learn.schema import Schema
 from pipeline.core.learn.states import BlendState, ForestState, LinearState
 
 VERSION = 2  # 2: a linear learner remembers its gradients, and that of a blend learns what people's weights leave open
+OLDEST = 1  # scores as it did, and nobody learns on from it
 MOST_BYTES = 8 << 20  # the default forest, full and with as many trees in the background: 20 * 127 leaves * 10 columns * 200 bytes = 5 MB
 
 ModelState = LinearState | ForestState | BlendState
@@ -76,9 +77,10 @@ class Content(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """A checked snapshot: its content and its id, ``m_`` and ten characters of the content's hash."""
+    """A checked snapshot: its content, its id, ``m_`` and ten characters of the content's hash, and the version that wrote it."""
 
     id: str
+    version: int
     content: Content
 
     def scorer(self) -> Scorer:
@@ -156,8 +158,8 @@ def read_snapshot(data: bytes, key: VerifyKey, *, schema: Schema | None = None, 
         version = msgspec.json.decode(data, type=Version).version
         if version > VERSION:
             raise SnapshotRefused("newer", f"version {version}; this is version {VERSION}")
-        if version < VERSION:
-            raise SnapshotRefused("unknown_version", f"version {version}; this is version {VERSION}")
+        if version < OLDEST:
+            raise SnapshotRefused("unknown_version", f"version {version}; this code reads {OLDEST} to {VERSION}")
         envelope = msgspec.json.decode(data, type=Envelope)
         body = bytes(envelope.content)
         if hashlib.sha256(body).hexdigest() != envelope.content_hash:
@@ -173,7 +175,7 @@ def read_snapshot(data: bytes, key: VerifyKey, *, schema: Schema | None = None, 
         raise SnapshotRefused("malformed", "the features are not those of the schema")
     if schema is not None and schema.id != content.features:
         raise SnapshotRefused("other_features", f"{content.features}, not {schema.id}")
-    return Snapshot(id="m_" + envelope.content_hash[:10], content=content)
+    return Snapshot(id="m_" + envelope.content_hash[:10], version=version, content=content)
 
 
 class Version(msgspec.Struct, frozen=True):

@@ -5,7 +5,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from pipeline.core.learn.schema import Schema, Spread, by_number
+from pipeline.core.learn.schema import Schema, Spread, by_number, is_absence
 
 DEEPEST = 24  # no settings allow a deeper tree; a restored one that is deeper is refused
 
@@ -224,4 +224,4 @@ def check_spaces(state: AnomalyState) -> None:
 
 def columns_of_spaces(schema: Schema) -> tuple[str, ...]:
     """Half-space trees ask for what is there, not for what is missing."""
-    return tuple(c for c in schema.columns if not c.endswith("?"))
+    return tuple(c for c in schema.columns if not is_absence(c))

@@ -16,6 +16,7 @@ from pipeline.core.learn.forest import Forest
 from pipeline.core.learn.linear import Linear
 from pipeline.core.learn.restored import learner_of
 from pipeline.core.learn.schema import FeatureValue, Field, Schema
+from pipeline.core.learn.shelf import goes_on
 from pipeline.core.learn.snapshot import (
     MOST_BYTES,
     REFUSALS,
@@ -28,6 +29,8 @@ from pipeline.core.learn.snapshot import (
     write_snapshot,
 )
 from pipeline.core.learn.states import Branch
+from pipeline.core.learn.student import Student
+from pipeline.core.policy import Policy
 from tests.examples import examples
 
 KEY = SigningKey(bytes(range(32)))
@@ -185,17 +188,34 @@ def signed(change: Callable[[dict[str, object]], object], kind: str) -> bytes:
     return resigned(body)
 
 
-def resigned(body: bytes) -> bytes:
+def resigned(body: bytes, version: int = VERSION) -> bytes:
     from hashlib import sha256
 
     return msgspec.json.encode(
         {
-            "version": VERSION,
+            "version": version,
             "content_hash": sha256(body).hexdigest(),
-            "signature": KEY.sign(signed_part(VERSION, body)).signature.hex(),
+            "signature": KEY.sign(signed_part(version, body)).signature.hex(),
             "content": msgspec.Raw(body),
         }
     )
+
+
+def test_a_snapshot_of_version_1_scores_as_it_did_and_nobody_learns_on_from_it() -> None:
+    """Its linear learners remember no gradients, and do not say that they do not."""
+    content = envelope()["content"]
+    logistic = content["model"]["logistic"]  # type: ignore[index]
+    assert (logistic["settings"].pop("memory"), logistic.pop("squares")) == (0, [])
+    first = read_snapshot(resigned(msgspec.json.encode(content), version=1), TRUSTED)
+    now = read_snapshot(written("linear"), TRUSTED)
+    for x, _ in world(2, 50):
+        assert first.scorer().predict(x) == now.scorer().predict(x)
+    assert (first.version, now.version) == (1, VERSION)
+    learned = read_snapshot(Student(Policy()).write(KEY), TRUSTED)
+    assert goes_on(learned)
+    assert not goes_on(msgspec.structs.replace(learned, version=1))
+    with refused("wrong_signature"):  # the version is signed too
+        read_snapshot(written("linear").replace(b'"version":2', b'"version":1'), TRUSTED)
 
 
 def test_numbers_beyond_a_double_are_refused() -> None:
