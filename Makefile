@@ -102,7 +102,8 @@ CURVE := $(addprefix out/learning/,346 347 348 349 350 351 352 353 354 355 356 3
 .PHONY: learning-curve
 learning-curve: setup ## Learning on and off when an unseen attack begins on day 5 of 20, labels 1 to 10 days late; writes out/learning
 	@for folder in $(CURVE); do $(BIN)/offhook simulate --seed $${folder##*/} --accounts 500 --hours 480 --history-days 10 --prior 0.05 \
-		--emerging 5 --out $$folder || exit 1; done
+		--emerging 5 --out $$folder || exit 1; \
+		printf '\n[learning]\nnegatives = 1.0 # so small a bank has too few codes to teach only every fiftieth\n' >> $$folder/policy.toml; done
 	@$(BIN)/offhook evaluate --demo-key --view "all feeds" --out out/learning \
 		$(foreach folder,$(CURVE),--log $(folder)/log.jsonl --truth $(folder)/truth.jsonl --policy $(folder)/policy.toml)
 

@@ -7,18 +7,20 @@ from typing import Literal
 import msgspec
 
 from pipeline.core.events import Ms
-from pipeline.core.outcome import FeatureValue
+from pipeline.core.outcome import FeatureValue, Level, Stage
 from pipeline.replay.card import Interval
 from pipeline.replay.score import Truth
 from pipeline.wire.log import read_log
 
 
 class Said(msgspec.Struct, frozen=True):
-    """One decision: when (ms), the log-odds of the policy's model, and the features it had."""
+    """One decision: when (ms), the log-odds of the policy's model, the features it had, its stage and its level."""
 
     time: Ms
     log_odds: float
     features: dict[str, FeatureValue]
+    stage: Stage = "at_entry"
+    level: Level = "clear"
 
 
 class Lesson(msgspec.Struct, frozen=True):
@@ -80,6 +82,8 @@ class _Decision(msgspec.Struct, frozen=True):
     time: Ms
     features: dict[str, FeatureValue]
     reasons: list[_Reason]
+    stage: Stage
+    level: Level
 
 
 def read_lessons(truths: Iterable[Truth], folder: Path) -> list[Lesson]:
@@ -88,7 +92,8 @@ def read_lessons(truths: Iterable[Truth], folder: Path) -> list[Lesson]:
     said: dict[tuple[str, str], list[Said]] = {}
     for record in read_log(folder / "decisions.jsonl"):
         d = decode(record.value or b"")
-        said.setdefault((d.account_id, d.otp_id), []).append(Said(d.time, sum(r.contribution for r in d.reasons), d.features))
+        one = Said(d.time, sum(r.contribution for r in d.reasons), d.features, d.stage, d.level)
+        said.setdefault((d.account_id, d.otp_id), []).append(one)
     lessons = []
     for truth in {(t.account_id, t.otp_id): t for t in truths if not t.history}.values():
         spoken = tuple(sorted(said.get((truth.account_id, truth.otp_id), ()), key=lambda s: s.time))

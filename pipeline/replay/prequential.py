@@ -7,16 +7,17 @@ the days before, never on its own.
 
 Labels come as at a bank (domain.md): 1 to 10 days after the fact, 30 % never, 3.5 % wrong; of the benign only what was alerted is looked
 at, and an alert that nobody judged teaches nothing. What was not alerted and has no label after the policy's waiting time is learned as
-benign, at the policy's trust, and corrected if a verdict comes after all. Everything is seeded.
+benign, for the share and at the trust of the policy, and corrected if a verdict comes after all. Everything is seeded.
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from math import inf
 from typing import NamedTuple
 
 from pipeline.core.learn.blend import Blend
 from pipeline.core.learn.chance import Chance
-from pipeline.core.learn.examples import Example, Replaced, learn_example
+from pipeline.core.learn.examples import Example, Replaced, learn_example, sampled
 from pipeline.core.learn.measures import average_precision
 from pipeline.core.learn.prediction import Scorer, logit
 from pipeline.core.learn.schema import FeatureValue
@@ -24,6 +25,7 @@ from pipeline.core.learn.stack import KNOWN
 from pipeline.core.learn.student import SETTINGS
 from pipeline.core.learn.vocabulary import episode_schema
 from pipeline.core.policy import Policy
+from pipeline.core.sampling import taken
 from pipeline.replay.card import Interval
 from pipeline.replay.lessons import Day, Learning, Lesson, Said, StoryLearned
 from pipeline.replay.scorecard import interval
@@ -42,9 +44,13 @@ def learner() -> Blend:
 
 
 def kept(said: Sequence[Said]) -> Said | None:
-    """What detect keeps of a challenge for the day its truth comes: the decision when the code was accepted, else the last refused one."""
-    entered = [s for s in said if s.features.get("entered")]
-    return next((s for s in entered if not s.features.get("refused")), entered[-1] if entered else None)
+    """What detect keeps of a challenge for the day its truth comes: the decision when the code was accepted, else when it expired and
+    was suspicious, else when it was refused last.
+    """
+    accepted = (s for s in said if s.features.get("entered") and not s.features.get("refused"))
+    missed = (s for s in said if s.stage == "near_miss" and s.level != "clear")
+    refused = (s for s in reversed(said) if s.features.get("entered") and s.stage != "near_miss")
+    return next(chain(accepted, missed, refused), None)
 
 
 def told(said: Said) -> dict[str, FeatureValue]:
@@ -56,6 +62,7 @@ def examples(lessons: Sequence[Lesson], policy: Policy, seed: int) -> list[Examp
     """What there is to learn, in the order in which it becomes known. On a benign code somebody looks only where it was alerted."""
     out: list[Example] = []
     alert, learning = logit(policy.thresholds.alert), policy.learning
+    quiet = sampled(learning.trust, learning.negatives) if learning.negatives else 0.0
     for number, lesson in enumerate(lessons):
         dice = Chance(seed * 1_000_003 + number)
         said = kept(lesson.said)
@@ -67,10 +74,11 @@ def examples(lessons: Sequence[Lesson], policy: Policy, seed: int) -> list[Examp
         labelled, wrong = looked_at and dice.random() >= NEVER, dice.random() < WRONG
         truth = (lesson.label != "benign") != wrong  # an attempt that is looked at is an attack, though nobody lost anything
         id_, features, before = f"{number}", told(said), None
-        if seen < alert and (not labelled or delay > learning.wait_days):
+        unlabelled = seen < alert and (not labelled or delay > learning.wait_days)
+        if quiet and unlabelled and taken(f"{seed} {number}", learning.negatives):
             due = lesson.at + learning.wait_days * DAY_MS
-            out.append(Example(example_id=id_, time=due, features=features, label=False, weight=learning.trust))
-            before = Replaced(False, learning.trust)
+            out.append(Example(example_id=id_, time=due, features=features, label=False, weight=quiet))
+            before = Replaced(False, quiet)
         if labelled:
             due = lesson.at + int(delay * DAY_MS)
             out.append(Example(example_id=id_, time=due, features=features, label=truth, weight=1.0, replaces=before))

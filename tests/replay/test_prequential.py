@@ -4,7 +4,7 @@ from math import inf
 
 import pytest
 
-from pipeline.core.policy import Policy
+from pipeline.core.policy import Learning, Policy
 from pipeline.replay.lessons import Lesson, Said
 from pipeline.replay.page import page
 from pipeline.replay.prequential import (
@@ -23,7 +23,7 @@ from pipeline.replay.prequential import (
 from pipeline.replay.scorecard import scorecard
 
 BEGIN = 1_772_438_400_000
-POLICY = Policy()
+POLICY = Policy(learning=Learning(negatives=1.0))
 WAIT_DAYS, TRUST = POLICY.learning.wait_days, POLICY.learning.trust
 ORDINARY = {"entered": True, "new_device": False, "entry_latency_s": 14.0, "entry_method": "typed"}
 UNKNOWN = {"entered": True, "new_device": True, "entry_latency_s": 3.0, "entry_method": "pasted"}  # what nobody's weights speak of
@@ -62,7 +62,20 @@ def test_what_is_learned_of_a_code_is_the_decision_at_its_entry() -> None:
     said = (before, refused, accepted, after)
     (taught,) = examples([Lesson("benign", "plain", BEGIN, said)], POLICY, seed=1)
     assert taught.features == {**accepted.features, "known": accepted.log_odds}
-    assert examples([Lesson("takeover", "V1", BEGIN, (before,))], POLICY, seed=1) == [], "nobody entered it"
+    assert examples([Lesson("takeover", "V1", BEGIN, (before,))], POLICY, seed=1) == [], "nobody entered it, and it was not suspicious"
+    missed = Said(BEGIN + 9, -2.0, {"call_live": True}, "near_miss", "watch")
+    assert kept([before, missed]) is missed
+    assert kept([before, refused, missed]) is missed
+    assert kept([before, missed, accepted]) is accepted
+    assert kept([before, refused, Said(BEGIN + 9, -9.0, refused.features, "near_miss")]) is refused, "it was not suspicious"
+
+
+def test_of_what_nobody_looked_at_the_share_is_learned_that_the_policy_says() -> None:
+    quiet = [lesson("benign", 0, -8.0, ORDINARY)] * 4000
+    sampled = examples(quiet, Policy(learning=Learning(negatives=0.05)), seed=1)
+    assert len(sampled) / 4000 == pytest.approx(0.05, abs=0.01)
+    assert {e.weight for e in sampled} == {TRUST / 0.05}
+    assert examples(quiet, Policy(learning=Learning(negatives=0.0)), seed=1) == []
 
 
 def test_labels_come_late_some_never_and_some_wrong() -> None:
