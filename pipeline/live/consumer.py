@@ -41,6 +41,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         self._reached: dict[TP, int | None] = {}  # position after the last fetch that has come over: beyond it records are on their way
         self._polled: dict[TP, int] = {}  # wall time of a fetch response seen at the end of the partition (ms)
         self._freed = asyncio.Event()
+        self._assignments = 0  # so far: what was asked for under an earlier one is of places that count no more
         self._last_fetch = 0.0
         self._flowing = False  # the last fetch brought something, or what it may not ask for is being handled
         super().__init__(*args, **kwargs)
@@ -60,6 +61,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         while it seeks makes it resume the flow of the next.
         """
         self.stop_flow()
+        self._assignments += 1
         self._forget()
         self.transport.assigned(set(assigned), generation_id)
         await super().on_partitions_assigned(assigned, generation_id)
@@ -127,12 +129,13 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
 
     async def hand_out(self, timeout: float) -> None:
         """Fetch, and hand out one message for each partition that has records which may be handed out."""
+        assignments = self._assignments
         fetched, active = await self._wait_next_records(timeout)
         if fetched is None or self.should_stop:
             return
-        if self.flow_active:
+        if self.flow_active and assignments == self._assignments:
             await self._keep(fetched)
-        if not self.flow_active:  # a rebalance has begun
+        if not self.flow_active or assignments != self._assignments:  # a rebalance has begun, or is over already
             self._waiting.clear()
             await self._seek_back(fetched)
             return

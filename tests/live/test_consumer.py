@@ -164,6 +164,29 @@ def test_a_fetch_that_ends_in_a_rebalance_is_dropped_and_sought_back(monkeypatch
     run(script, monkeypatch)
 
 
+def test_a_fetch_that_was_asked_for_under_an_earlier_assignment_is_dropped_and_sought_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it brings is of the place before. Handed out first, it hid that the group's offset had been set beyond what is folded."""
+
+    async def script(consumer: ScriptedConsumer) -> None:
+        async def sought(tps: set[TP], generation: int) -> None:
+            await consumer.perform_seek()
+            consumer.flow_active = True
+
+        consumer._on_partitions_assigned = sought
+        consumer.logs[A] = list(range(6))  # as far as there is anything when it is fetched
+
+        async def assigned_anew() -> None:
+            consumer.logs[A] = list(range(10))
+            consumer.commits = {A: 8, B: 4}
+            await consumer.on_partitions_assigned({A, B}, 7)
+
+        consumer.meanwhile = assigned_anew
+        assert await consumer.handed() == {}
+        assert await consumer.handed() == {A: [8, 9], B: [4, 5, 6, 7, 8, 9]}
+
+    run(script, monkeypatch)
+
+
 def test_a_partition_that_was_never_committed_is_read_from_its_beginning_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its first records come with a fetch that a rebalance overtook: dropped and not sought back, they would be lost."""
 

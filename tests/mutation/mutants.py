@@ -214,8 +214,8 @@ MUTANTS: Final = (
         "flow-before-the-seek",
         "a worker that had no partitions hands out what comes before its partitions are sought: it comes twice",
         "pipeline/live/consumer.py",
-        "        self.stop_flow()\n        self._forget()\n",
-        "        self._forget()\n",
+        "        self.stop_flow()\n        self._assignments += 1\n",
+        "        self._assignments += 1\n",
         (CONSUMER,),
     ),
     Mutant(
@@ -258,6 +258,14 @@ MUTANTS: Final = (
         "        return lead, min(lead, min(unwritten, default=lead) + AHEAD_MS)\n",
         "        return lead, lead\n",
         (ALIGN,),
+    ),
+    Mutant(
+        "fetch-of-before",
+        "a fetch that was asked for under an earlier assignment is handed out: what lies between it and the place sought since is skipped",
+        "pipeline/live/consumer.py",
+        "        self._assignments += 1\n",
+        "",
+        (CONSUMER,),
     ),
     Mutant(
         "ahead-of-what-is-held-back",
