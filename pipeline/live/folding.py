@@ -82,6 +82,7 @@ class Held(Generic[F]):
         # the batch at a rebalance (Faust waits, but not when the session was lost), it made a restarted worker skip records.
         self.turn = asyncio.Lock()
         self.resumed = False  # has the first batch after the claim been checked against the clock?
+        self.gap = -1  # behind this offset records were missing, and were asked for again: a topic may have holes
 
 
 class FoldingStage(ABC, Generic[F]):
@@ -162,7 +163,7 @@ class FoldingStage(ABC, Generic[F]):
                 quarantine = Quarantine(fold)
                 state = OwnedState(quarantine, self._changelog, self.sources[0], partition, self._open_changelog, self._outbox)
                 kept = self._held[partition] = Held(fold, quarantine, state)
-            kept.resumed = False
+            kept.resumed, kept.gap = False, -1
             self._health.assigned(self.name, self.sources[0], partition)
             kept.claim = asyncio.create_task(self._claim(partition, kept, kept.claim, generation))
         for held in self._held.values():
@@ -202,8 +203,9 @@ class FoldingStage(ABC, Generic[F]):
         if not held.resumed:
             self._require_state(batch.tp, state)
             held.resumed = True
-            if 0 <= state.folded < batch.first - 1:
-                raise ReadAgain(state.folded + 1)
+        if 0 <= state.folded < batch.first - 1 and held.gap != state.folded:
+            held.gap = state.folded
+            raise ReadAgain(state.folded + 1)
         if batch.last <= state.folded:
             metrics.DUPLICATES.labels(self.name).inc(len(batch.records))
             return

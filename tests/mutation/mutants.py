@@ -166,8 +166,8 @@ MUTANTS: Final = (
         "offsets-are-believed",
         "input is read on from the committed offset, not from where the state ends",
         "pipeline/live/folding.py",
-        "            if 0 <= state.folded < batch.first - 1:\n",
-        "            if False:\n",
+        "        if 0 <= state.folded < batch.first - 1 and held.gap != state.folded:\n",
+        "        if False:\n",
         (MACHINE,),
     ),
     Mutant(
