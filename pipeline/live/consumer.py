@@ -11,6 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from aiokafka.errors import IllegalStateError
@@ -41,6 +42,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         self._reached: dict[TP, int | None] = {}  # position after the last fetch that has come over: beyond it records are on their way
         self._polled: dict[TP, int] = {}  # wall time of a fetch response seen at the end of the partition (ms)
         self._freed = asyncio.Event()
+        self._dropped: set[TP] = set()  # of these fetched records were dropped, and they are not sought back yet
         self._assignments = 0  # so far: what was asked for under an earlier one is of places that count no more
         self._last_fetch = 0.0
         self._flowing = False  # the last fetch brought something, or what it may not ask for is being handled
@@ -67,12 +69,8 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         await super().on_partitions_assigned(assigned, generation_id)
 
     def _forget(self) -> None:
-        self._out.clear()
-        self._waiting.clear()
-        self._sought.clear()
-        self._position.clear()
-        self._reached.clear()
-        self._polled.clear()
+        for found in (self._out, self._waiting, self._sought, self._position, self._reached, self._polled):
+            found.clear()
         self._freed.set()
 
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Mapping[TP, Sequence[Record]]:
@@ -106,10 +104,8 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
 
     async def _await_settled(self, patience: float) -> None:
         self._freed.clear()
-        try:
+        with suppress(TimeoutError):
             await asyncio.wait_for(self._freed.wait(), patience)
-        except TimeoutError:
-            return
 
     async def _drain_messages(self, fetcher: Any) -> None:
         """Fetch and hand out, until the consumer or its fetcher ends."""
@@ -130,14 +126,18 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
     async def hand_out(self, timeout: float) -> None:
         """Fetch, and hand out one message for each partition that has records which may be handed out."""
         assignments = self._assignments
+        if self._dropped and self.flow_active and not await self._seek_back():
+            await self._await_settled(POLL_S)
+            return
         fetched, active = await self._wait_next_records(timeout)
         if fetched is None or self.should_stop:
             return
         if self.flow_active and assignments == self._assignments:
             await self._keep(fetched)
-        if not self.flow_active or assignments != self._assignments:  # a rebalance has begun, or is over already
+        if not self.flow_active or assignments != self._assignments:  # a rebalance has begun, or is over
+            self._dropped.update(map(ensure_TP, fetched), self._waiting)
             self._waiting.clear()
-            await self._seek_back(fetched)
+            await self._seek_back()
             return
         for tp in active or ():
             self._reached[tp] = self._thread.read_state(tp)[0]
@@ -152,18 +152,21 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         if not (fetched or admitted) and self._waiting:  # what waits is held back: do not spin
             await self._await_settled(POLL_S)
 
-    async def _seek_back(self, fetched: Mapping[TP, Sequence[Record]]) -> None:
-        """Go back to the committed offsets: what was fetched is not handed out. No need to when the partitions go at this very time.
+    async def _seek_back(self) -> bool:
+        """Go back to the committed offsets, since what was fetched is not handed out; False when that is still to be done.
 
         A partition without a committed offset is sought to its beginning, which a seek to what is committed leaves where it is.
         """
         try:
             await self.perform_seek()
-            anew = [driver.ensure_aiokafka_TP(tp) for tp in fetched if self._committed_offset.get(ensure_TP(tp)) is None]
+            anew = [tp for tp in self._dropped & self.assignment() if self._committed_offset.get(tp) is None]
             if anew:
-                await self.seek_to_beginning(*anew)
-        except Exception as e:  # as Faust itself: its seek after the assignment is the one that counts, and raises
-            log.info("the partitions went while they were sought back (%s)", type(e).__name__)
+                await self.seek_to_beginning(*map(driver.ensure_aiokafka_TP, anew))
+        except Exception as e:  # as Faust itself: the partitions go at this very time, or no broker answers
+            log.info("not sought back yet (%s)", type(e).__name__)
+            return False
+        self._dropped.clear()
+        return True
 
     async def _keep(self, fetched: Mapping[TP, Sequence[Record]]) -> None:
         """Let fetched records wait. Of a partition that was sought back meanwhile they are dropped, and it is sought once more."""

@@ -33,6 +33,9 @@ class ScriptedThread(Service):
         self._consumer.asked.append((active_partitions, timeout))
         return self._consumer.brought
 
+    def assignment(self) -> set[TP]:
+        return set(self._consumer.logs)
+
     def read_state(self, tp: TP) -> tuple[int | None, int | None, int | None]:
         self.asked += 1
         return self._consumer.at[tp], len(self._consumer.logs[tp]), self.asked * 10_000
@@ -197,6 +200,25 @@ def test_a_partition_that_was_never_committed_is_read_from_its_beginning_again(m
         assert await consumer.handed() == {}
         consumer.flow_active = True
         assert await consumer.handed() == {A: list(range(10)), B: [4, 5, 6, 7, 8, 9]}
+
+    run(script, monkeypatch)
+
+
+def test_what_could_not_be_sought_back_is_before_anything_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The broker does not answer for a while. Partitions that were never committed would else be left behind their first records."""
+
+    async def script(consumer: ScriptedConsumer) -> None:
+        consumer._waiting = {B: [Fetched(0, 0)]}  # fetched before, and held back
+        consumer.at[B] = 1
+        consumer.logs[A], consumer.logs[B] = [0], [0]
+        consumer.gone = True
+        consumer.meanwhile = lambda: stop_flow(consumer)
+        assert await consumer.handed() == {}
+        consumer.flow_active = True
+        assert await consumer.handed() == {}, "not before it is sought back"
+        assert consumer.at == {A: 1, B: 1}
+        consumer.gone = False
+        assert await consumer.handed() == {A: [0], B: [0]}
 
     run(script, monkeypatch)
 

@@ -206,8 +206,16 @@ MUTANTS: Final = (
         "never-committed-never-sought",
         "what a rebalance overtook of a partition without a committed offset is dropped: its first records are lost",
         "pipeline/live/consumer.py",
-        "            if anew:\n                await self.seek_to_beginning(*anew)\n",
+        "            if anew:\n                await self.seek_to_beginning(*map(driver.ensure_aiokafka_TP, anew))\n",
         "",
+        (CONSUMER,),
+    ),
+    Mutant(
+        "never-sought-back-again",
+        "what could not be sought back, since no broker answered, is never sought back: first records wait until the next rebalance",
+        "pipeline/live/consumer.py",
+        "            return False\n        self._dropped.clear()\n",
+        "            return True\n        self._dropped.clear()\n",
         (CONSUMER,),
     ),
     Mutant(
