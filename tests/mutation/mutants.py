@@ -214,8 +214,8 @@ MUTANTS: Final = (
         "never-sought-back-again",
         "what could not be sought back, since no broker answered, is never sought back: first records wait until the next rebalance",
         "pipeline/live/consumer.py",
-        "            return False\n        self._dropped.clear()\n",
-        "            return True\n        self._dropped.clear()\n",
+        "        if self._dropped and self.flow_active and not await self._seek_back():\n",
+        "        if False:\n",
         (CONSUMER,),
     ),
     Mutant(
