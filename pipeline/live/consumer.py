@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from aiokafka.errors import IllegalStateError
+from aiokafka.errors import IllegalStateError, KafkaError
 from faust.transport.consumer import ensure_TP
 from faust.transport.drivers import aiokafka as driver
 from faust.types.tuples import TP, ConsumerMessage
@@ -161,8 +161,8 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
             await self.perform_seek()
             anew = [tp for tp in self._dropped & self.assignment() if self._committed_offset.get(tp) is None]
             if anew:
-                await self.seek_to_beginning(*map(driver.ensure_aiokafka_TP, anew))
-        except Exception as e:  # as Faust itself: the partitions go at this very time, or no broker answers
+                await self._thread.seek_to_beginning(*map(driver.ensure_aiokafka_TP, anew))
+        except (KafkaError, TimeoutError, AssertionError) as e:  # the partitions go at this very time, or no broker answers
             log.info("not sought back yet (%s)", type(e).__name__)
             return False
         self._dropped.clear()

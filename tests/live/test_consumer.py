@@ -15,6 +15,7 @@ from mode import Service
 from pipeline.live import consumer as consumer_module
 from pipeline.live.batch import Batch, OpenAdmission
 from pipeline.live.consumer import BatchConsumer
+from pipeline.live.fetching import BatchThread
 from pipeline.live.transport import BatchTransport
 from tests.live.test_align import Fetched
 
@@ -35,6 +36,9 @@ class ScriptedThread(Service):
 
     def assignment(self) -> set[TP]:
         return set(self._consumer.logs)
+
+    async def seek_to_beginning(self, *partitions: Any) -> None:
+        self._consumer.at.update({TP(tp.topic, tp.partition): 0 for tp in partitions})
 
     def read_state(self, tp: TP) -> tuple[int | None, int | None, int | None]:
         self.asked += 1
@@ -72,9 +76,6 @@ class ScriptedConsumer(BatchConsumer):
         self._committed_offset.update(self.commits)
         self.at.update(self.commits)
 
-    async def seek_to_beginning(self, *partitions: Any) -> None:
-        self.at.update({TP(tp.topic, tp.partition): 0 for tp in partitions})
-
     async def _wait_next_records(self, timeout: float) -> tuple[Mapping[TP, Sequence[Any]], set[TP]]:
         await asyncio.sleep(0)
         found = {tp: [Fetched(0, offset) for offset in log[self.at[tp] :]] for tp, log in self.logs.items()}
@@ -97,6 +98,15 @@ def offsets(message: ConsumerMessage) -> list[int]:
 
 
 Script = Callable[[ScriptedConsumer], Awaitable[None]]
+
+
+def test_all_that_is_asked_of_fausts_consumer_thread_is_there() -> None:
+    """What stands in for it here must not have what it has not: a seek that Faust does not know was never noticed."""
+    own = {name for name, value in vars(ScriptedThread).items() if callable(value) and not name.startswith("__")}
+    assert own == {"assignment", "getmany", "read_state", "seek_to_beginning"}
+    assert {name for name in own if not callable(getattr(BatchThread, name, None))} == set()
+    replaced = {name for name, value in vars(ScriptedConsumer).items() if callable(value) and not name.startswith("__")} - {"handed"}
+    assert {name for name in replaced if not callable(getattr(BatchConsumer, name, None))} == set()
 
 
 def run(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -206,7 +206,7 @@ MUTANTS: Final = (
         "never-committed-never-sought",
         "what a rebalance overtook of a partition without a committed offset is dropped: its first records are lost",
         "pipeline/live/consumer.py",
-        "            if anew:\n                await self.seek_to_beginning(*map(driver.ensure_aiokafka_TP, anew))\n",
+        "            if anew:\n                await self._thread.seek_to_beginning(*map(driver.ensure_aiokafka_TP, anew))\n",
         "",
         (CONSUMER,),
     ),
