@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
-from faust.types.tuples import TP
+from faust.types.tuples import TP, ConsumerMessage
 
 
 class Record(Protocol):
@@ -37,6 +37,15 @@ class Batch(msgspec.Struct):
     def last(self) -> int:
         """Offset of the last record."""
         return self.records[-1].offset
+
+
+def message_of(batch: Batch) -> ConsumerMessage:
+    """The batch as one of Faust's messages, at the place of its last record."""
+    tp, last = batch.tp, batch.records[-1]
+    at_s, nothing, generation = last.timestamp / 1000, None, batch.generation
+    return ConsumerMessage(
+        tp.topic, tp.partition, last.offset, at_s, 0, nothing, nothing, batch, nothing, nothing, nothing, tp, generation_id=generation
+    )  # fmt: skip
 
 
 class Admission(Protocol):

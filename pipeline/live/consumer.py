@@ -19,7 +19,7 @@ from faust.transport.consumer import ensure_TP
 from faust.transport.drivers import aiokafka as driver
 from faust.types.tuples import TP, ConsumerMessage
 
-from pipeline.live.batch import Batch, Record
+from pipeline.live.batch import Batch, Record, message_of
 from pipeline.live.fetching import BatchThread
 
 log = logging.getLogger(__name__)
@@ -143,7 +143,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
             self._reached[tp] = self._thread.read_state(tp)[0]
         admitted = self._admitted(active or set())
         for tp, records in admitted.items():
-            message = self._message(Batch(tp, self.app.consumer_generation_id, records))
+            message = message_of(Batch(tp, self.app.consumer_generation_id, records))
             self._out[tp] = message
             self.track_message(message)
             self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
@@ -159,7 +159,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         """
         try:
             await self.perform_seek()
-            anew = [tp for tp in self._dropped & self.assignment() if self._committed_offset.get(tp) is None]
+            anew = [tp for tp in self._dropped & self.assignment() if not self._read_offset.get(tp)]  # as the group has just said
             if anew:
                 await self._thread.seek_to_beginning(*map(driver.ensure_aiokafka_TP, anew))
         except (KafkaError, TimeoutError, AssertionError) as e:  # the partitions go at this very time, or no broker answers
@@ -194,24 +194,6 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
             else:
                 admitted[tp] = self._waiting.pop(tp)
         return admitted
-
-    def _message(self, batch: Batch) -> ConsumerMessage:
-        last = batch.records[-1]
-        return ConsumerMessage(
-            batch.tp.topic,
-            batch.tp.partition,
-            last.offset,
-            last.timestamp / 1000,
-            0,
-            None,
-            None,
-            batch,
-            None,
-            None,
-            None,
-            batch.tp,
-            generation_id=batch.generation,
-        )
 
     def settle(self, message: ConsumerMessage) -> None:
         """Let a batch be committed. Of a generation that has ended it commits nothing."""
@@ -289,6 +271,14 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
             first = held.value.first if held is not None else waiting[0].offset if waiting else position
             committed = first
         return None if committed is None or end is None else (committed, end)
+
+    async def _commit_offsets(self, offsets: Mapping[TP, int], start_new_transaction: bool = True) -> bool:
+        """Commit; where it was refused, forget that it was not: Faust would take it for done, and commit the same never again."""
+        assignments = self._assignments
+        done: bool = await super()._commit_offsets(offsets, start_new_transaction)
+        if not done or assignments != self._assignments:
+            self._committed_offset.update(dict.fromkeys(offsets))
+        return done
 
     def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterable[TP]:
         """Whose offsets may have to be committed. Faust forgets at a rebalance which ones had been acked, and they would be read again."""

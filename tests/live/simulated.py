@@ -249,6 +249,9 @@ class Thread(Service):
     async def seek_wait(self, partitions: Mapping[TP, int]) -> None:
         self.position |= {tp: offset for tp, offset in partitions.items() if tp in self.position}
 
+    async def seek_to_beginning(self, *partitions: Any) -> None:
+        await self.seek_wait({TP(tp.topic, tp.partition): 0 for tp in partitions})
+
     async def seek_to_committed(self) -> Mapping[TP, int]:
         found = {tp: self._broker.committed.get(tp.partition, 0) for tp in self.position}
         self.position |= found

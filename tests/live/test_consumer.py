@@ -13,7 +13,7 @@ from faust.types.tuples import TP, ConsumerMessage
 from mode import Service
 
 from pipeline.live import consumer as consumer_module
-from pipeline.live.batch import Batch, OpenAdmission
+from pipeline.live.batch import Batch, OpenAdmission, message_of
 from pipeline.live.consumer import BatchConsumer
 from pipeline.live.fetching import BatchThread
 from pipeline.live.transport import BatchTransport
@@ -74,6 +74,7 @@ class ScriptedConsumer(BatchConsumer):
         """As aiokafka: a partition without a committed offset stays where it is."""
         assert not self.gone, "No partitions are currently assigned"
         self._committed_offset.update(self.commits)
+        self._read_offset.update({tp: self.commits.get(tp) for tp in self.logs})
         self.at.update(self.commits)
 
     async def _wait_next_records(self, timeout: float) -> tuple[Mapping[TP, Sequence[Any]], set[TP]]:
@@ -233,6 +234,40 @@ def test_what_could_not_be_sought_back_is_before_anything_is_fetched(monkeypatch
     run(script, monkeypatch)
 
 
+@pytest.mark.parametrize("taken", [True, False])
+def test_an_offset_whose_commit_was_refused_does_not_count_as_committed(taken: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Faust remembers it as done, and would neither commit it again nor, with it, see that the group has none."""
+
+    async def script(consumer: ScriptedConsumer) -> None:
+        asked: list[Mapping[TP, int]] = []
+
+        async def committed(offsets: Mapping[TP, int]) -> bool:
+            asked.append(dict(offsets))
+            return taken
+
+        monkeypatch.setattr(consumer, "_commit", committed)
+        await consumer.handed()
+        for message in list(consumer.delivered):
+            consumer.settle(message)
+        for _ in range(2):
+            await consumer.commit({A, B})
+        assert asked == ([{A: 10, B: 10}] if taken else [{A: 10, B: 10}] * 2)
+        assert consumer.committed(A) == (10 if taken else None)
+
+    run(script, monkeypatch)
+
+
+def test_what_the_group_has_not_committed_is_read_again_whatever_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def script(consumer: ScriptedConsumer) -> None:
+        consumer._committed_offset[A] = 10  # refused, and told late
+        consumer.meanwhile = lambda: stop_flow(consumer)
+        assert await consumer.handed() == {}
+        consumer.flow_active = True
+        assert await consumer.handed() == {A: list(range(10)), B: list(range(10))}
+
+    run(script, monkeypatch)
+
+
 def test_nothing_flows_from_an_assignment_to_the_seek_behind_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where the worker had no partitions before, whose flow Faust does not stop."""
 
@@ -362,7 +397,7 @@ def test_partitions_that_are_soon_settled_are_fetched_from_together(monkeypatch:
     monkeypatch.setattr(consumer_module, "PACE_S", 0.2)
 
     def in_hand(consumer: ScriptedConsumer) -> ConsumerMessage:
-        message = consumer._message(Batch(A, consumer.app.consumer_generation_id, [Fetched(0, 0)]))
+        message = message_of(Batch(A, consumer.app.consumer_generation_id, [Fetched(0, 0)]))
         consumer._out[A] = message
         return message
 
