@@ -211,6 +211,14 @@ MUTANTS: Final = (
         (CONSUMER,),
     ),
     Mutant(
+        "refused-counts-as-committed",
+        "an offset whose commit was refused counts as committed: it is never committed again, and a restart reads from before it",
+        "pipeline/live/consumer.py",
+        "        if not done or assignments != self._assignments:\n",
+        "        if False:\n",
+        (CONSUMER,),
+    ),
+    Mutant(
         "never-sought-back-again",
         "what could not be sought back, since no broker answered, is never sought back: first records wait until the next rebalance",
         "pipeline/live/consumer.py",
