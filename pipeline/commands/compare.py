@@ -69,7 +69,7 @@ def compare(
     except (ValueError, OSError) as e:
         fail(e)
     if through:
-        click.echo(f"on verdicts from offset {through} of examples on: none of the models has learned them from there", err=True)
+        click.echo(f"on verdicts from offset {through} of examples on, which none of the models has learned", err=True)
     for model_id in made:
         click.echo(f"{model_id} was made from labelled logs: verdicts on what is in those flatter it", err=True)
     if as_json:

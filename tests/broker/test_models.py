@@ -100,7 +100,7 @@ def test_verdicts_teach_a_model_that_is_promoted_scores_and_is_taken_back(
 
     newest = snapshots(live)[-1][0]
     why = ("--why", "a test", "--by", "nobody")
-    assert "not in the topic" in offhook(live, "models", "promote", "m_0000000000", *why, fails=True)
+    assert "not in the topic" in offhook(live, "models", "promote", "m_0000000000", "--alert", "0.4", *why, fails=True)
     offhook(live, "models", "promote", newest, "--challenger", WEIGHED, "--alert", "0.4", *why)
     live.append("events", second)
     live.settled(("detect",))
@@ -141,7 +141,7 @@ def test_what_was_tampered_with_never_scores_and_never_ends_detect(
     true = read_snapshot(data, KEY.verify_key).id
     live.append("models", [Outgoing(true.encode(), data.replace(b'"examples":0', b'"examples":9')), Outgoing(b"a_nonsense", b"{}")])
     assert "tampered" in offhook(live, "models", "list")
-    assert "tampered" in offhook(live, "models", "promote", true, "--why", "-", "--by", "-", fails=True)
+    assert "tampered" in offhook(live, "models", "promote", true, "--alert", "0.4", "--why", "-", "--by", "-", fails=True)
     live.append("events", [Outgoing(None, encode_event(Activation(activation_id="a_1", arrived_at=1, champion=true)))])
     live.append("events", recorded[:1500])
     detect = live.start("detect")
