@@ -1,8 +1,10 @@
 """Several stages from one command: they end together, whatever ends the first; and what they log, keep and leave behind meanwhile."""
 
+import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -13,8 +15,8 @@ import pytest
 
 from pipeline.exits import BROKERS
 from pipeline.wire.log import LogRecord
-from tests.broker.harness import ROOT, Deployment, ask
-from tests.broker.test_monitoring_live import free_ports, wait_until_ready
+from tests.broker.harness import ROOT, Deployment
+from tests.broker.test_monitoring_live import wait_until_ready
 
 pytestmark = pytest.mark.broker
 STAGES = ("ingest", "route", "detect")
@@ -38,11 +40,14 @@ class Command:
 
     @staticmethod
     def _neighbours() -> tuple[int, int, int]:
-        """Three free ports side by side."""
-        while True:
-            (first,) = free_ports(1)
-            if all(ask(first + n, "/healthz")[0] == 0 for n in range(3)) and first < 65_000:
-                return first, first + 1, first + 2
+        """Three free ports side by side, below those that the system gives to connections, of which there are hundreds here."""
+        for first in range(20_000 + os.getpid() % 5_000, 32_000, 3):
+            ports = first, first + 1, first + 2
+            with contextlib.ExitStack() as bound, contextlib.suppress(OSError):
+                for port in ports:
+                    bound.enter_context(socket.socket()).bind(("127.0.0.1", port))
+                return ports
+        raise AssertionError("no three ports side by side are free")
 
     def children(self) -> list[int]:
         """The workers that it has started."""
