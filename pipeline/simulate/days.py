@@ -96,7 +96,7 @@ def _attacked(diary: Diary, customer: Customer, plan: Plan) -> None:
     choices = [c for c in family.attackers.stories if plan.wants(c[0])]
     if not choices or hours.days <= 0.0:
         return
-    for _ in range(poisson(rng, plan.prior * _expected(customer, plan) * _tempting(customer))):
+    for _ in range(poisson(rng, plan.prior * _expected(customer, plan, plan.live_from) * _tempting(customer))):
         story = weighted(rng, choices)
         campaign, at = _struck(rng, plan, hours)
         scene = Scene(diary, customer, family, derived(plan.seed, "attack", name, at), story, plan.live_from)
@@ -104,9 +104,9 @@ def _attacked(diary: Diary, customer: Customer, plan: Plan) -> None:
         ATTACKS[story](scene, Attacker(scene, campaign), at)
 
 
-def _expected(customer: Customer, plan: Plan) -> float:
-    """How many codes the customer asks for, on average."""
-    days = clock(plan.live_from, plan.end, customer.offset_min, LOGINS).days
+def _expected(customer: Customer, plan: Plan, begin: int) -> float:
+    """How many codes the customer asks for from ``begin`` (ms) to the end, on average."""
+    days = clock(begin, plan.end, customer.offset_min, LOGINS).days
     return (customer.logins * plan.family.people.code_share + PAYMENTS) * days
 
 
@@ -130,7 +130,7 @@ def _caught_unprepared(diary: Diary, customer: Customer, plan: Plan) -> None:
         hours = clock(plan.live_from, plan.end, customer.offset_min, kind.hours)
         if hours.days <= 0.0:
             continue
-        for _ in range(poisson(rng, UNSEEN_SHARE * plan.prior * _expected(customer, plan) * _tempting(customer))):
+        for _ in range(poisson(rng, UNSEEN_SHARE * plan.prior * _expected(customer, plan, plan.live_from) * _tempting(customer))):
             campaign, at = _struck(rng, plan, hours, in_campaigns=kind.in_campaigns)
             scene = Scene(diary, customer, plan.family, derived(plan.seed, "unseen", story, name, at), story, plan.live_from)
             scene.label = "attempt"
@@ -140,12 +140,10 @@ def _caught_unprepared(diary: Diary, customer: Customer, plan: Plan) -> None:
 def _surprised(diary: Diary, customer: Customer, plan: Plan, begin: int) -> None:
     family, name = plan.family, customer.account_id
     rng = derived(plan.seed, "emerging", name)
-    days = clock(begin, plan.end, customer.offset_min, LOGINS).days
     hours = clock(begin, plan.end, customer.offset_min, WORKING)
     if hours.days <= 0.0:
         return
-    expected = (customer.logins * family.people.code_share + PAYMENTS) * days
-    for _ in range(poisson(rng, EMERGING * plan.prior * expected)):
+    for _ in range(poisson(rng, EMERGING * plan.prior * _expected(customer, plan, begin))):
         at = hours.pick(rng)
         scene = Scene(diary, customer, family, derived(plan.seed, "emerging", name, at), STORY, plan.live_from)
         scene.label = "attempt"
