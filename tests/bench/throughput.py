@@ -24,6 +24,7 @@ from tests.broker.harness import KEY, Deployment
 
 BASELINE_EVENTS_AT_MOST = 50_000
 ROUNDS = 3
+POISON = 100  # one record in so many cannot be read
 SLEEP_S = 25  # below the session of Broker.deployment
 STAGES = ("ingest", "route", "detect")
 PLAIN_OUTPUTS = ("alerts", "decisions", "holds", "examples", "sightings")
@@ -34,7 +35,7 @@ def measure(log: Path) -> list[Figure]:
     raw = list(traffic.backlog(log))
     hops = traffic.hops(raw, KEY)
     with running() as broker:
-        ingest = _ingest(broker, raw)
+        ingest, poisoned = _in_turn(lambda: _ingest(broker, raw), lambda: _ingest(broker, _poisoned(raw), letters=True))
         route = _folding(broker, "route", "lines", hops.lines)
         plain = _plain_faust(broker, hops)
         detect, learned = _in_turn(
@@ -51,6 +52,8 @@ def measure(log: Path) -> list[Figure]:
         Figure("plain Faust agent and table, same step", plain, "events/s", 1.0, note="the baseline: not safe, see its module"),
         held(ingest[0], "at least", 30_000),
         *ingest[1:],
+        held(msgspec.structs.replace(poisoned[0], ratio=poisoned[0].value / ingest[0].value), "at least", 27_000, ratio=0.9),
+        *poisoned[1:],
         held(route[0], "at least", 30_000),
         *route[1:],
         Figure(
@@ -71,7 +74,7 @@ def _in_turn(*runs: Callable[[], list[Figure]]) -> list[list[Figure]]:
     for every in zip(*rounds, strict=True):
         rates = [run[0].value for run in every]
         middle = next(run for run in every if run[0].value == median_low(rates))
-        note = f"{middle[0].note}; the median of {', '.join(f'{rate:,.0f}' for rate in rates)}"
+        note = f"{middle[0].note}{'; ' if middle[0].note else ''}the median of {', '.join(f'{rate:,.0f}' for rate in rates)}"
         found.append([msgspec.structs.replace(middle[0], note=note), *middle[1:]])
     return found
 
@@ -85,7 +88,13 @@ def _used(name: str, worker: float, broker: float, records: int) -> list[Figure]
     return figures + ([Figure("  broker meanwhile", broker / records * 1e6, "µs/record")] if broker else [])
 
 
-def _ingest(broker: Broker, raw: list[LogRecord]) -> list[Figure]:
+def _poisoned(raw: list[LogRecord]) -> list[LogRecord]:
+    """The records, of which one in a hundred is cut off and cannot be read."""
+    return [msgspec.structs.replace(r, value=(r.value or b"")[:-7]) if n % POISON == 0 else r for n, r in enumerate(raw)]
+
+
+def _ingest(broker: Broker, raw: list[LogRecord], letters: bool = False) -> list[Figure]:
+    """``letters``: is one in ``POISON`` to become a dead letter?"""
     live = _new(broker)
     try:
         live.load(raw)
@@ -96,10 +105,14 @@ def _ingest(broker: Broker, raw: list[LogRecord]) -> list[Figure]:
         used, broker_used = cpu_of(worker.pid) - cpu, broker.cpu() - broker_cpu
         live.stop(worker)
         written = sorted(kept.timestamp for topic in ("events", "lines") for kept in live.read(topic) if kept.key is not None)
+        refused = len(live.read("dead-letters"))
+        assert refused == (len(raw) + POISON - 1) // POISON * letters, f"{refused} dead letters"
         first = sum(at <= written[0] + 5 for at in written)  # of the first batches: what they took is not known
         share = 1 - first / len(written)
         rate = share * len(raw) / (written[-1] - written[first - 1]) * 1000
-        return [Figure("ingest alone", rate, "records/s"), *_used("ingest", used, broker_used, int(share * len(raw)))]
+        name = f"ingest, one in {POISON} unreadable" if letters else "ingest alone"
+        note = f"{refused:,} dead letters" if letters else ""
+        return [Figure(name, rate, "records/s", note=note), *_used("ingest", used, broker_used, int(share * len(raw)))]
     finally:
         live.close()
 

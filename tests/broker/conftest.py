@@ -1,6 +1,6 @@
 """What the broker tests share: a simulated log, and deployments that are taken down when a test ends."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from pipeline.wire.ingest import Ingest
 from pipeline.wire.log import LogRecord, merge_logs
 from pipeline.wire.pseudonym import Pseudonyms
 from tests.broker.harness import KEY, Deployment
+from tests.broker.harness_feed import lines_of, sightings_of, with_late_logins
 
 
 @pytest.fixture(scope="session")
@@ -26,6 +27,14 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> list[LogRecord]:
     out = tmp_path_factory.mktemp("simulated")
     simulate(5, 3000, 0.5, out, history_days=0, prior=0.05)
     return list(merge_logs([Path(out / "log.jsonl")]))
+
+
+@pytest.fixture(scope="session")
+def attacked(tmp_path_factory: pytest.TempPathFactory) -> list[LogRecord]:
+    """An hour of a small bank under attack by campaigns."""
+    out = tmp_path_factory.mktemp("attacked")
+    simulate(8, 800, 1.0, out, history_days=0, prior=0.7)
+    return list(merge_logs([out / "log.jsonl"]))
 
 
 @pytest.fixture(scope="session")
@@ -53,6 +62,17 @@ def recorded(log: list[LogRecord]) -> list[Outgoing]:
         if beat is not None:
             out.append(Outgoing(None, encode_event(beat)))
     return out
+
+
+@pytest.fixture(scope="session")
+def inputs(log: list[LogRecord], recorded: list[Outgoing]) -> dict[str, Sequence[Any]]:
+    """What each stage reads, when it is tested alone."""
+    return {
+        "ingest": log,
+        "route": lines_of(log),
+        "detect": with_late_logins(recorded),
+        "campaign": sightings_of(entities=100, accounts=300, each=60),
+    }
 
 
 @pytest.fixture

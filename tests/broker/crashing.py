@@ -15,6 +15,7 @@ from typing import Any
 from aiokafka.conn import AIOKafkaConnection
 
 from pipeline.__main__ import main
+from pipeline.core.gatherer import Gatherer
 from pipeline.core.partition import Partition
 from pipeline.core.route import Router
 from pipeline.live.consumer import BatchConsumer
@@ -135,7 +136,7 @@ POINTS: dict[str, Wrap] = {
     "before-commit": _before(BatchConsumer, "_commit_offsets"),
     "after-commit": _after(BatchConsumer, "_commit_offsets"),
     "after-claim": _after(OwnedState, "claim"),  # and before the first batch
-    "in-restore": _all(_before(Partition, "restore"), _before(Router, "restore")),
+    "in-restore": _all(*(_before(fold, "restore") for fold in (Partition, Router, Gatherer))),
     "before-request": _request(sent=False),
     "behind-request": _request(sent=True),
 }

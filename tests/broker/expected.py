@@ -8,15 +8,16 @@ from typing import NamedTuple
 from pipeline.core.champion import Shelf
 from pipeline.core.errors import InvalidEvent
 from pipeline.core.events import Keyless
+from pipeline.core.gatherer import Gatherer
 from pipeline.core.outcome import Late
 from pipeline.core.partition import Partition
 from pipeline.core.policy import Policy
 from pipeline.core.route import Router
-from pipeline.wire.codec import OutcomeEncoder, decode_event, decode_line_event, encode_event
+from pipeline.wire.codec import OutcomeEncoder, decode_event, decode_line_event, decode_sighting, encode_event
 from tests.broker.harness import Deployment, Kept
-from tests.broker.verifier_state import CLOCK, states_of
+from tests.broker.verifier_state import CLOCK, Entry, states_of
 
-OUTPUTS = ("alerts", "decisions", "holds", "examples")
+OUTPUTS = ("alerts", "decisions", "holds", "examples", "sightings")
 SAME = ("stage", "level", "probability", "incident_id", "finding_uid")  # of the last decision on a challenge, however it was carried
 Written = tuple[bytes | None, bytes | None, tuple[tuple[str, bytes], ...]]  # key, value, headers
 Place = tuple[int, int]  # partition and offset of an input
@@ -77,6 +78,46 @@ def reroute(lines: Iterable[Kept], refused: Collection[Place] = (), policy: Poli
     return said
 
 
+class Regathered(NamedTuple):
+    """What a second count of the recorded sightings tells of campaigns, the sighting that led to each, and what it ends with."""
+
+    records: list[bytes]
+    origins: list[Place]
+    gatherers: dict[int, Gatherer]
+
+
+def regather(sightings: Iterable[Kept], refused: Collection[Place] = (), policy: Policy | None = None) -> Regathered:
+    """Count recorded sightings again, given partition by partition and in offset order."""
+    said = Regathered([], [], {})
+    for kept in sightings:
+        at = (kept.partition, kept.offset)
+        gatherer = said.gatherers.setdefault(kept.partition, Gatherer(policy or Policy()))
+        if at in refused:
+            continue
+        news = gatherer.fold(kept.offset, decode_sighting(kept.value or b""))
+        if news is not None:
+            said.records.append(encode_event(news))
+            said.origins.append(at)
+    return said
+
+
+def assert_told(expected: Regathered, told: dict[int, Counter[bytes]]) -> int:
+    """Assert that every partition of ``events`` was told of the expected campaigns and no others; returns how many were told again."""
+    wanted = Counter(expected.records)
+    for partition, found in told.items():
+        assert not wanted - found, f"campaigns that partition {partition} was not told of: {list(wanted - found)[:3]}"
+        assert found.keys() <= wanted.keys(), f"campaigns that nobody saw: {list(found.keys() - wanted.keys())[:3]}"
+    return sum((found - wanted).total() for found in told.values())
+
+
+def assert_gathered(states: dict[int, dict[str, Entry]], expected: Regathered) -> None:
+    """Assert that the changelog holds every slot as a second count has it, byte for byte."""
+    for number, gatherer in expected.gatherers.items():
+        kept = dict(states[number])
+        assert kept.pop(CLOCK).state == gatherer.clock(), f"the clock of partition {number} of sightings"
+        assert {slot: entry.state for slot, entry in kept.items()} == gatherer.changes(), f"slots of partition {number} of sightings"
+
+
 def assert_routed(expected: Rerouted, events: Iterable[tuple[bytes | None, bytes | None]]) -> int:
     """Assert that the events which came by a line are those that route must write; returns how many were written again."""
     wanted, found = Counter(expected.records), Counter(events)
@@ -107,15 +148,16 @@ def assert_parity(deployment: Deployment) -> Refolded:
 
 
 def assert_outputs(deployment: Deployment, expected: Refolded, zombies: bool = False) -> None:
-    """Assert that alerts, decisions and holds are the expected ones, byte for byte and, per key, in order.
+    """Assert that what detect has written is what is expected, byte for byte and, per key, in order.
 
     ``zombies``: a stale owner may have written a hold last that had stood before; it then must be one that did stand.
     """
-    for topic in ("alerts", "decisions", "examples"):
+    for topic in ("alerts", "decisions", "examples", "sightings"):
         found = written(deployment.read(topic))
         assert [r for r in expected.records[topic] if r not in set(found)] == [], f"{topic} that were not written"
         assert [r for r in found if r not in set(expected.records[topic])] == [], f"{topic} that should not have been written"
-        assert per_key(found) == per_key(list(dict.fromkeys(expected.records[topic]))), f"{topic}: another order"
+        if topic != "sightings":  # accounts of several partitions write of one entity, and none waits for another
+            assert per_key(found) == per_key(list(dict.fromkeys(expected.records[topic]))), f"{topic}: another order"
     holds = [(k.key, k.value, k.headers) for k in deployment.read("holds")]
     if not zombies:
         assert standing(holds) == standing(expected.records["holds"])

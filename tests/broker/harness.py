@@ -8,7 +8,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -151,17 +151,22 @@ class Deployment:
         return worker.wait(within_s)
 
     def finish(self, workers: "dict[str, subprocess.Popen[bytes]]", within_s: float = PATIENCE_S) -> None:
-        """Wait until all is read, end the workers gracefully, upstream first: what detect has folded is then all there is.
+        """Wait until all is read, end the workers gracefully, upstream first: what detect has folded is then all there is."""
+        self.settled(tuple(workers), within_s)
+        for stage in self.drained(workers, within_s):
+            assert self.stop(workers[stage]) == 0, f"{stage} did not end gracefully"
+
+    def drained(self, stages: Collection[str], within_s: float = PATIENCE_S) -> Iterator[str]:
+        """Each of the stages once there is nothing more for it to read, for its workers to be ended before the next one comes.
 
         Campaign reads what detect writes, and detect what campaign writes; that leads to nothing for campaign any more.
         """
-        self.settled(tuple(workers), within_s)
-        for stage in ("ingest", "route", "campaign", "detect"):
-            if stage == "campaign" and stage in workers:
+        for stage in ("ingest", "route", "campaign", "detect", "learn"):
+            if stage == "campaign" and {"campaign", "detect"} <= set(stages):
                 self.settled(("detect",), within_s)
-            if stage in workers:
+            if stage in stages:
                 self.settled((stage,), within_s)
-                assert self.stop(workers[stage]) == 0, f"{stage} did not end gracefully"
+                yield stage
 
     def close(self) -> None:
         """End what is still running, children included."""

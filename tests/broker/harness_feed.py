@@ -6,15 +6,17 @@ from typing import Any
 
 from pipeline.core.errors import InvalidEvent
 from pipeline.core.events import Beat, LoggedIn
+from pipeline.core.outcome import Sighting
 from pipeline.core.policy import Policy
 from pipeline.live.outbox import Outgoing
-from pipeline.wire.codec import decode_event, encode_event
+from pipeline.wire.codec import decode_event, encode_event, encode_sighting
 from pipeline.wire.ingest import Ingest
 from pipeline.wire.log import LogRecord
 from pipeline.wire.pseudonym import Pseudonyms
-from tests.broker.harness import KEY, Deployment
+from tests.broker.harness import INPUT, KEY, Deployment
 
 PIECES = 800
+SIGHTED_FROM = 1_770_000_000_000  # ms
 
 
 class Feeder(threading.Thread):
@@ -81,8 +83,21 @@ def lines_of(log: Sequence[LogRecord]) -> list[Outgoing]:
     return found
 
 
+def sightings_of(entities: int, accounts: int, each: int) -> list[Outgoing]:
+    """Sightings of callers, in turn, each of which meets ``each`` of the accounts within some hours: many campaigns at once."""
+    found: list[Outgoing] = []
+    for n in range(each):
+        for entity in range(entities):
+            at = SIGHTED_FROM + 60_000 * n + 1000 * entity
+            sighting = Sighting(
+                entity=f"caller:d1:{entity}", account_id=f"acc-{(7 * n + entity) % accounts}", occurred_at=at, arrived_at=at + 500
+            )
+            found.append(Outgoing(sighting.entity.encode(), encode_sighting(sighting)))
+    return found
+
+
 def appender(live: Deployment, stage: str) -> Callable[[Sequence[Any]], object]:
-    """How to append to what a stage reads: raw records for ingest, else records of ``lines`` or ``events``."""
+    """How to append to what a stage reads: raw records for ingest, else what its input is made of."""
     if stage == "ingest":
         return live.load
-    return lambda records: live.append({"route": "lines", "detect": "events"}[stage], records)
+    return lambda records: live.append(INPUT[stage][0], records)

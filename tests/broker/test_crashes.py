@@ -6,10 +6,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.live.outbox import Outgoing
-from pipeline.wire.log import LogRecord
 from tests.broker.harness import Deployment
-from tests.broker.harness_feed import appender, lines_of, with_late_logins
+from tests.broker.harness_feed import appender
 from tests.broker.verifier import Watch, verify
 
 pytestmark = pytest.mark.broker
@@ -27,13 +25,8 @@ NAMED: dict[str, list[Crash]] = {
     "ingest": [("after-outputs", 5), ("before-settling", 6), ("before-commit", 1), ("after-commit", 1)],
     "route": FOLDING,
     "detect": FOLDING,
+    "campaign": FOLDING,
 }
-
-
-@pytest.fixture(scope="session")
-def inputs(log: list[LogRecord], recorded: list[Outgoing]) -> dict[str, Sequence[Any]]:
-    """What each stage reads, when it is tested alone."""
-    return {"ingest": log, "route": lines_of(log), "detect": with_late_logins(recorded)}
 
 
 def crash(live: Deployment, stage: str, points: Sequence[Crash]) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import random
 import tomllib
 from collections.abc import Callable
 from functools import partial
@@ -22,10 +23,13 @@ from pipeline.live.changelog import ChangelogReader
 from pipeline.live.models import LiveShelf, ModelMissing
 from pipeline.live.outbox import Outgoing
 from pipeline.replay.models import Dump
-from pipeline.wire.codec import decode_example, encode_event
+from pipeline.wire.codec import decode_example, encode_event, encode_example
+from pipeline.wire.dead_letter import parse
 from pipeline.wire.log import LogRecord
 from tests.broker.expected import assert_outputs, assert_state, refold
 from tests.broker.harness import Deployment
+from tests.broker.test_crashes import crash, requests
+from tests.core.learn.test_student import world
 
 pytestmark = pytest.mark.broker
 KEY = SigningKey(b"\x11" * 32)
@@ -131,6 +135,34 @@ def test_verdicts_teach_a_model_that_is_promoted_scores_and_is_taken_back(
     audited = json.loads(offhook(live, "audit", "--accounts", "100%", "--json", "--quiet"))
     assert (audited["mismatches"], audited["skipped"]) == ([], {}), "the audit folds with the models that the log activates"
     assert audited["checked"]["decisions"] > 10
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1200)
+def test_a_learner_that_dies_at_twenty_random_points_writes_the_same_snapshots(
+    deploy: Callable[..., Deployment], files: dict[str, Path]
+) -> None:
+    """Every snapshot that one who never stopped would have written is there, byte for byte, and no other; and each dead letter."""
+    live = deploy(partitions=1, batch_records=5, **files)
+    lessons: list[bytes] = [encode_example(example) for example in world(600)]
+    lessons[40::100] = [b"nonsense"] * len(lessons[40::100])
+    live.append("examples", [Outgoing(b"e%d" % n, lesson) for n, lesson in enumerate(lessons)])
+    seed = random.SystemRandom().randrange(1 << 32)
+    print(f"seed {seed}")  # pytest shows it when the test fails
+    crash(live, "learn", requests(random.Random(seed), 20))
+    student, expected = Student(policy_from(tomllib.loads(POLICY))), []
+    for offset, lesson in enumerate(lessons):
+        if lesson == b"nonsense":
+            student.through = offset + 1
+            continue
+        student.take(offset, decode_example(lesson))
+        if student.due:
+            expected.append(student.write(KEY, f"learned live through offset {student.through}"))
+    assert len(expected) > 100
+    assert [data for _, data in snapshots(live)] == expected
+    letters = [parse(kept.headers, kept.key, kept.value) for kept in live.read("dead-letters")]
+    assert {(letter.offset, letter.reason) for letter in letters} == {(n, "not_json") for n in range(40, 600, 100)}
+    assert live.committed("learn")["examples", 0] == len(lessons)
 
 
 def test_what_was_tampered_with_never_scores_and_never_ends_detect(

@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 
 from pipeline.live.outbox import Outgoing
-from pipeline.wire.log import LogRecord
 from tests.broker.harness import Deployment
-from tests.broker.harness_feed import Feeder, appender, lines_of
+from tests.broker.harness_feed import Feeder, appender
 from tests.broker.test_monitoring_live import samples, total, wait_until_ready
 from tests.broker.verifier import Watch, verify
 from tests.broker.verifier_state import clocks_of
@@ -48,12 +47,12 @@ def test_two_workers_killed_and_ended_at_random_lose_nothing_and_say_nothing_els
     assert accounts.where["events"]["recent"] > 1000
 
 
-@pytest.mark.parametrize("stage", ["ingest", "route", "detect"])
+@pytest.mark.parametrize("stage", ["ingest", "route", "detect", "campaign"])
 def test_sigterm_under_load_drains_and_nothing_is_read_again(
-    deploy: Callable[..., Deployment], log: list[LogRecord], recorded: list[Outgoing], stage: str
+    deploy: Callable[..., Deployment], inputs: dict[str, Sequence[Any]], stage: str
 ) -> None:
     """Ended with a backlog before it, and batches in hand: those are written and committed, no record is written or read twice."""
-    records: Sequence[Any] = {"ingest": log, "route": lines_of(log), "detect": recorded}[stage]
+    records = inputs[stage]
     half = len(records) // 2
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]

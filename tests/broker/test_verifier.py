@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from pipeline.core.beats import ClockState
 from pipeline.core.events import LINE_FEEDS, Beat, Mark
 from pipeline.core.policy import Policy
 from pipeline.live.outbox import Outgoing
@@ -15,6 +16,7 @@ from pipeline.wire.ingest import Ingest
 from pipeline.wire.log import LogRecord
 from pipeline.wire.pseudonym import Pseudonyms
 from tests.broker.harness import KEY, Deployment, Kept
+from tests.broker.harness_feed import sightings_of
 from tests.broker.verifier import Watch, verify
 from tests.broker.verifier_state import CLOCK, entry_of
 from tests.replay.raw import PHONE, START, Log
@@ -176,6 +178,68 @@ def test_what_is_wrong_is_named(deploy: Callable[..., Deployment], log: list[Log
         watch.samples[-1] = said
         with pytest.raises(AssertionError, match=what):
             verify(run, watch=watch)
+
+
+def test_what_is_wrong_with_campaigns_is_named(deploy: Callable[..., Deployment], attacked: list[LogRecord]) -> None:
+    live = deploy()
+    live.load(attacked)
+    stages = ("ingest", "route", "campaign", "detect")
+    with Watch(live) as watch:
+        live.finish({stage: live.start(stage) for stage in stages})
+    run: Any = Tampered(live)
+    verify(run, stages, watch, redelivery=False, beats=False)
+    sighted = run.read("sightings")[0]
+    news = next(kept for kept in run.read("events") if b'"campaign_seen"' in (kept.value or b""))
+    campaign, detect = ("campaign",), ("campaign", "detect")
+    cases: list[tuple[str, tuple[str, ...], dict[str, Change]]] = [
+        ("not in the state of its slot", campaign, {"campaign_state": without_an_account}),
+        ("beyond the durable clock", campaign, {"campaign_state": with_an_old_clock}),
+        ("not in the state of its slot", campaign, {"sightings": lambda log: again(log[:1], sighted, value=of_another(sighted))}),
+        ("was not told of", campaign, {"events": without(b'"campaign_seen"')}),
+        ("nobody saw", campaign, {"events": lambda log: again(log, news, value=(news.value or b"").replace(b"caller:", b"caller:x"))}),
+        ("written again", campaign, {"events": lambda log: again(log, news)}),
+        ("sightings that were not written", detect, {"sightings": lambda log: log[1:]}),
+        ("did not run", ("ingest",), {}),
+    ]
+    for what, of, changes in cases:
+        with pytest.raises(AssertionError, match=what):
+            verify(run.change(**changes), of, redelivery=False, beats=False)
+    run.change()
+    watch.samples[-1] = watch.samples[-1]._replace(ends=dict.fromkeys(watch.samples[-1].ends, 0))
+    with pytest.raises(AssertionError, match="was missing"):
+        verify(run, campaign, watch)
+
+
+def test_a_partition_that_has_not_kept_what_it_was_told_of_campaigns_is_named(deploy: Callable[..., Deployment]) -> None:
+    """No beat has come, so that none of them is over."""
+    live = deploy(partitions=2)
+    stages = ("campaign", "detect")
+    live.append("sightings", sightings_of(entities=5, accounts=10, each=6))
+    live.finish({stage: live.start(stage) for stage in stages})
+    run: Any = Tampered(live)
+    assert verify(run, ("campaign",), redelivery=False).where["sightings"] == {"marks": 30}
+    with pytest.raises(AssertionError, match="sightings that should not have been written"):  # by the test; the tables are as they must be
+        verify(run, stages)
+    with pytest.raises(AssertionError, match=r"the campaign told at events .* is lost"):
+        verify(run.change(detect_state=without_campaigns), stages)
+
+
+def without_campaigns(log: list[Kept]) -> list[Kept]:
+    """Clear the tables of campaigns of all clocks."""
+
+    def cleared(kept: Kept) -> Kept:
+        if kept.value is None or entry_of(kept.key or b"", kept.value)[0] != CLOCK:
+            return kept
+        clock = msgspec.msgpack.decode(kept.value[8:], type=ClockState)
+        return kept._replace(value=kept.value[:8] + msgspec.msgpack.encode(msgspec.structs.replace(clock, campaigns={})))
+
+    return [cleared(kept) for kept in log]
+
+
+def of_another(kept: Kept) -> bytes:
+    """A sighting of another account."""
+    sighting = msgspec.json.decode(kept.value or b"")
+    return msgspec.json.encode(sighting | {"account_id": "somebody-else"})
 
 
 def test_a_call_that_is_read_again_behind_its_link_is_no_call_that_a_beat_has_overtaken(deploy: Callable[..., Deployment]) -> None:

@@ -25,8 +25,10 @@ from pipeline.core.events import (
     AnyEvent,
     Beat,
     CallChanged,
+    CampaignSeen,
     Event,
     Feed,
+    Keyless,
     LineAsked,
     LineChanged,
     LineEvent,
@@ -34,18 +36,35 @@ from pipeline.core.events import (
     LoggedIn,
     MessageSeen,
 )
+from pipeline.core.gatherer import GathererState, Slot
+from pipeline.core.outcome import Sighting
 from pipeline.core.route import LineState, RouterState
 from pipeline.core.timeline import decode
 from pipeline.wire.dead_letter import DeadLetter, parse
 from pipeline.wire.records import RECORDS
-from tests.broker.expected import Refolded, Rerouted, assert_outputs, assert_routed, assert_state, last_decisions, refold, reroute
+from tests.broker.expected import (
+    Refolded,
+    Regathered,
+    Rerouted,
+    assert_gathered,
+    assert_outputs,
+    assert_routed,
+    assert_state,
+    assert_told,
+    last_decisions,
+    refold,
+    regather,
+    reroute,
+)
 from tests.broker.harness import Deployment, Kept
+from tests.broker.verifier_campaign import decode_sighting, in_slot, in_table, slot_name
 from tests.broker.verifier_state import CLOCK, assert_in_clock, in_line, in_timeline, is_counted_call, states_of
-from tests.broker.verifier_watch import CHANGELOG, Due, Watch
+from tests.broker.verifier_watch import CHANGELOG, SOURCE, Due, Watch
 
 __all__ = ["Accounts", "Watch", "verify"]
 R = TypeVar("R")
 STAGES = ("ingest", "route", "detect")
+DETECTED = ("alerts", "decisions", "sightings")  # what detect writes, apart from what depends on its order
 ROUTED = (CallChanged, LineAsked, MessageSeen, LineChanged, LineLinked)  # what reaches an account by its line
 BECOMES = {  # the kinds of events a raw record must become, by its type (the contract's table)
     "Login": "LoggedIn",
@@ -120,6 +139,14 @@ def verify(
         run.last_words(expected, zombies)
         copies += run.copies_of_detect(expected)
         dues += run.due_from_detect(expected)
+    if "campaign" in stages:
+        where["sightings"] = run.gathered()
+        regathered = regather(run.logs["sightings"], run.refused("sightings"), live.settings.policy())
+        copies["events"] += assert_told(regathered, run.told_of_campaigns())
+        assert_gathered(states_of(live.read(CHANGELOG["campaign"])), regathered)
+        dues += run.due_from_campaign(regathered)
+    else:
+        assert not any(run.told_of_campaigns().values()), "campaign did not run, and has told of campaigns"
     for stage in stages:
         run.committed(stage)
     assert redelivery or not +copies, f"written again: {dict(+copies)}"
@@ -134,7 +161,7 @@ class _Run:
     def __init__(self, live: Deployment) -> None:
         self.live = live
         self.policy = live.settings.policy()
-        self.logs = {t: live.read(t) for t in ("events", "lines", "alerts", "decisions", "dead-letters", *live.feeds)}
+        self.logs = {t: live.read(t) for t in ("events", "lines", *DETECTED, "dead-letters", *live.feeds)}
         self.events = [(k, _decoded(_decode_event, k.value)) for k in self.logs["events"]]
         self.lines = [(k, _decoded(_decode_line, k.value)) for k in self.logs["lines"]]
         self.raw = {feed: [(k, _must_become(feed, k)) for k in self.logs[feed]] for feed in live.feeds}
@@ -192,8 +219,8 @@ class _Run:
         for topic, log in (("lines", self.lines), ("events", self.events)):
             for kept, event in log:
                 assert event is not None, f"{topic} {kept.partition}/{kept.offset} cannot be read"
-                if isinstance(event, Beat):
-                    assert kept.key is None, "a beat has no key"
+                if isinstance(event, Beat | CampaignSeen):
+                    assert kept.key is None, "what goes to every partition has no key"
                 elif topic == "lines" or not isinstance(event, ROUTED):
                     assert _name(topic, event) in known, f"{topic} {kept.partition}/{kept.offset} comes from nothing"
                 else:
@@ -305,6 +332,12 @@ class _Run:
                 assert_in_clock(msgspec.msgpack.decode(clock.state, type=ClockState), event, at)
                 where["clock"] += 1
                 continue
+            if isinstance(event, CampaignSeen):
+                of = msgspec.msgpack.decode(clock.state, type=ClockState)
+                place = in_table(of.campaigns, event, of.now, self.policy)
+                assert place, f"the campaign told at events {at} is lost"
+                where[place] += 1
+                continue
             assert timeline is not None, f"events {at} is lost: no state of its account"
             assert timeline.offset >= kept.offset, f"events {at} is lost: its account was folded up to {timeline.offset}"
             place = in_timeline(timeline, event, self.policy)
@@ -342,12 +375,51 @@ class _Run:
 
     def due_from_detect(self, expected: Refolded) -> Iterator[Due]:
         """What must be in the log before an offset of ``events`` is in the clock."""
-        for topic in ("alerts", "decisions"):
+        for topic in DETECTED:
             first = {(k.key, k.value, k.headers): k for k in reversed(self.logs[topic])}
             for record, (partition, offset) in _first_led_by(expected.records[topic], expected.origins[topic]).items():
                 kept = first[record]
                 yield Due(("events", partition), offset, (topic, kept.partition), kept.offset)
         yield from self._due_letters("events")
+
+    # --- campaign
+
+    def gathered(self) -> Counter[str]:
+        """Each sighting is in the state of its entity's slot, or in a dead letter."""
+        states = states_of(self.live.read(CHANGELOG["campaign"]))
+        letters = self._letters["sightings"]
+        where: Counter[str] = Counter()
+        for kept in self.logs["sightings"]:
+            at = (kept.partition, kept.offset)
+            clock = states[kept.partition].get(CLOCK)
+            assert clock is not None, f"partition {kept.partition} of sightings has no clock"
+            known = msgspec.msgpack.decode(clock.state, type=GathererState)
+            assert min(clock.offset, known.offset) >= kept.offset, f"sightings {at} is beyond the durable clock"
+            if at in letters:
+                where["dead letters"] += 1
+                continue
+            sighting: Sighting = decode_sighting(kept.value or b"")
+            found = states[kept.partition].get(slot_name(sighting.entity))
+            place = in_slot(found and msgspec.msgpack.decode(found.state, type=Slot), sighting, known.now, self.policy)
+            assert place, f"sightings {at} is lost: it is not in the state of its slot"
+            where[place] += 1
+        return where
+
+    def told_of_campaigns(self) -> dict[int, Counter[bytes]]:
+        """What each partition of ``events`` was told of campaigns, and how often."""
+        told: dict[int, Counter[bytes]] = {p: Counter() for p in range(self.live.partitions_of("events"))}
+        for kept, event in self.events:
+            if isinstance(event, CampaignSeen):
+                told[kept.partition][kept.value or b""] += 1
+        return told
+
+    def due_from_campaign(self, expected: Regathered) -> Iterator[Due]:
+        """What must be in the log before an offset of ``sightings`` is in the clock: the news, in every partition."""
+        first = {(k.partition, k.value): k.offset for k, e in reversed(self.events) if isinstance(e, CampaignSeen)}
+        for news, (partition, offset) in zip(expected.records, expected.origins, strict=True):
+            for p in range(self.live.partitions_of("events")):
+                yield Due((SOURCE["campaign"], partition), offset, ("events", p), first[p, news])
+        yield from self._due_letters("sightings")
 
     def last_words(self, expected: Refolded, zombies: bool) -> None:
         """The last decision on each challenge is the expected one; the last record, too, unless a stale owner may have written it."""
@@ -392,6 +464,7 @@ class _Run:
                     sequences[uid].append(sequence)
                 holes = {uid: found for uid, found in sequences.items() if found != list(range(1, len(found) + 1))}
                 assert not holes, f"findings with holes: {holes}"
+        for topic in DETECTED:
             copies[topic] = len(self.logs[topic]) - len(expected.records[topic])
             assert copies[topic] >= 0, f"{-copies[topic]} {topic} are missing"
         return copies
@@ -405,7 +478,7 @@ class _Run:
             assert offset <= min(end, durable), f"{stage} committed {offset} of {topic}/{partition}: end {end}, durable {durable}"
 
 
-def _heard(log: Iterable[tuple[Kept, Event | Beat | None]]) -> dict[tuple[int, str], list[Place]]:
+def _heard(log: Iterable[tuple[Kept, Event | Keyless | None]]) -> dict[tuple[int, str], list[Place]]:
     """Of each partition and mark: at which offsets it rose, and how far."""
     heard: dict[tuple[int, str], list[Place]] = defaultdict(list)
     for kept, event in log:
@@ -428,9 +501,9 @@ def _assert_in_front(heard: list[Place], arrived_at: int, topic: str, record: Ke
             break
 
 
-def _decoded(decode_one: "object", value: bytes | None) -> Event | Beat | None:
+def _decoded(decode_one: "object", value: bytes | None) -> Event | Keyless | None:
     try:
-        found: Event | Beat = decode_one(value or b"")  # type: ignore[operator]
+        found: Event | Keyless = decode_one(value or b"")  # type: ignore[operator]
     except msgspec.DecodeError:
         return None
     return found

@@ -22,9 +22,10 @@ from tests.broker.harness import Deployment
 from tests.broker.verifier_state import CLOCK, Entry, entry_of
 
 PAUSE_S = 0.2  # between two samples
-GROUPS = {"ingest": "offhook-ingest", "route": "offhook-route", "detect": "offhook-detect"}
-CHANGELOG = {"route": "route-state", "detect": "detect-state"}
-OUTPUTS = ("events", "lines", "alerts", "decisions", "dead-letters")
+GROUPS = {stage: f"offhook-{stage}" for stage in ("ingest", "route", "detect", "campaign")}
+CHANGELOG = {"route": "route-state", "detect": "detect-state", "campaign": "campaign-state"}
+SOURCE = {"route": "lines", "detect": "events", "campaign": "sightings"}
+OUTPUTS = ("events", "lines", "alerts", "decisions", "sightings", "dead-letters")
 At = tuple[str, int]  # topic without prefix, and partition
 
 
@@ -148,8 +149,8 @@ class Watch:
                     durable = sample.clocks.get((changelog, partition), -1)
                     assert offset <= durable + 1, f"{stage} committed {offset} of {topic}/{partition} when {durable} was durable ({number})"
             bounds = dict(sample.committed["ingest"])
-            bounds |= {("lines", p): at + 1 for (topic, p), at in sample.clocks.items() if topic == CHANGELOG["route"]}
-            bounds |= {("events", p): at + 1 for (topic, p), at in sample.clocks.items() if topic == CHANGELOG["detect"]}
+            for stage, changelog in CHANGELOG.items():
+                bounds |= {(SOURCE[stage], p): at + 1 for (topic, p), at in sample.clocks.items() if topic == changelog}
             for trigger, bound in bounds.items():
                 offsets, needed = by_trigger.get(trigger, ([], []))
                 index = bisect_left(offsets, bound)

@@ -37,7 +37,7 @@ from pipeline.wire.log import LogRecord, merge_logs
 from tests.broker.harness import INPUT, Deployment, _Reader, ask
 from tests.broker.verifier import verify
 
-STAGES = ("ingest", "route", "detect")
+STAGES = ("ingest", "route", "detect", "campaign")
 OUT = Path("out/soak.json")
 INSTANTS = ("occurred_at", "expires_at", "since")
 PIECE_S = 0.1  # of traffic that is sent at once
@@ -271,8 +271,7 @@ class Soak:
 
     def finish(self) -> None:
         """Wait until all is read, then end everybody gracefully, upstream first."""
-        for stage in STAGES:
-            self.live.settled((stage,), within_s=SETTLE_S)
+        for stage in self.live.drained(STAGES, within_s=SETTLE_S):
             for worker in self.workers:
                 if worker.stage == stage:
                     code = self.live.stop(worker.process, within_s=60)
@@ -375,7 +374,7 @@ def run(asked: argparse.Namespace, console: Console) -> int:
             console.print(f"all {sent} records are read; the oracle reads the topics")
             began, copies = time.monotonic(), {}
             try:
-                copies = dict(verify(live, zombies=True).copies)
+                copies = dict(verify(live, STAGES, zombies=True).copies)
                 oracle = "every record is accounted for exactly once"
             except AssertionError as e:
                 oracle = f"FAILED: {str(e)[:2000]}"
