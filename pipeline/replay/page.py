@@ -56,6 +56,7 @@ def page(title: str, said: Sequence[str], cards: Mapping[str, Scorecard], learne
         f"<h2>With a budget of alerts, at a prior of {card.prior:g}</h2>",
         table(("alerts per million codes", "recall", "ceiling", "precision", "ceiling"), map(_budget_row, card.at_budgets)),
         "<h2>What each feed is worth</h2>",
+        *(["<p>In brackets: the 95 % interval over seeds.</p>"] if _spans(card.seeds) else []),
         table(("view", *summary(card)), ([view, *_compared(other)] for view, other in cards.items())),
         "<h2>Hard pairs</h2>",
         table(
@@ -110,7 +111,18 @@ def _budget_row(at: AtBudget) -> list[str]:
 
 
 def _compared(card: Scorecard) -> list[str]:
-    return [f"{value:.1f}" if "10,000" in name else f"{value:.3f}" for name, value in summary(card).items()]
+    spans = _spans(card.seeds)
+    cells = []
+    for name, value in summary(card).items():
+        digits = 1 if "10,000" in name else 3
+        span = f" ({spans[name][0]:.{digits}f} to {spans[name][1]:.{digits}f})" if name in spans else ""
+        cells.append(f"{value:.{digits}f}{span}")
+    return cells
+
+
+def _spans(seeds: Mapping[str, Interval]) -> dict[str, tuple[float, float]]:
+    """The intervals that there are: of one seed there is none."""
+    return {name: (i.low, i.high) for name, i in seeds.items() if i.low is not None and i.high is not None}
 
 
 def _learning(learned: Learning | None) -> list[str]:
@@ -118,7 +130,8 @@ def _learning(learned: Learning | None) -> list[str]:
         return []
     text = (
         f"Each label came 1 to 10 days after the fact, 30 % never, 3.5 % wrong. A day's threshold is the one that kept {learned.allowed:g} "
-        "false alarms on the benign codes of the days before. Off: the policy's weights alone. On: a logistic regression that began so."
+        "false alarms on the benign codes of the days before. Off: the policy's weights alone. On: what `learn` makes of the examples that "
+        "detect would have written, and scores once it is promoted."
     )
     whole = learned.whole
     rows = [(f"from day {whole.day}", whole), *((f"day {d.day}", d) for d in learned.days)]
@@ -146,10 +159,10 @@ def _learning(learned: Learning | None) -> list[str]:
 
 
 def _seeds(seeds: Mapping[str, Interval]) -> str:
-    known = {name: i for name, i in seeds.items() if i.low is not None and i.high is not None}
-    if not known:
+    spans = _spans(seeds)
+    if not spans:
         return ""
-    rows = ([name, f"{i.mean:.4f}", f"{i.low:.4f} to {i.high:.4f}"] for name, i in known.items())
+    rows = ([name, f"{seeds[name].mean:.4f}", f"{low:.4f} to {high:.4f}"] for name, (low, high) in spans.items())
     return "<h2>Over seeds</h2>" + table(("", "mean", "95 %, Student's t"), rows)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from math import exp, inf, log, sqrt
 from statistics import fmean, stdev
 
+import msgspec
 from scipy.stats import t
 
 from pipeline.core.learn.measures import average_precision, brier, calibration_error, recall_at, reliability, roc_auc
@@ -33,6 +34,13 @@ def rate(hits: int, n: int) -> Rate:
 
 def scorecard(runs: Sequence[Sequence[Scored]], prior: float) -> Scorecard:
     """Measure the challenges of one run or several (one per seed). ``prior``: attacks per code at a bank."""
+    pooled = _measured(runs, prior)
+    each = [figures(pooled)] if len(runs) == 1 else [figures(_measured([run], prior)) for run in runs]
+    over = {name: interval(values) for name in figures(pooled) if (values := [found[name] for found in each if name in found])}
+    return msgspec.structs.replace(pooled, seeds=over)
+
+
+def _measured(runs: Sequence[Sequence[Scored]], prior: float) -> Scorecard:
     all_ = [s for run in runs for s in run]
     takeovers = [s for s in all_ if s.label == "takeover"]
     benign = [s for s in all_ if s.label == "benign"]
@@ -62,7 +70,7 @@ def scorecard(runs: Sequence[Sequence[Scored]], prior: float) -> Scorecard:
         segments=tuple(_segments(benign)),
         calibration=_calibration(judged),
         curve=_curve(scores, labels),
-        seeds=_over_seeds(runs),
+        seeds={},
     )
 
 
@@ -174,22 +182,6 @@ def _curve(scores: Sequence[float], labels: Sequence[bool]) -> tuple[tuple[float
     return tuple(points)
 
 
-def _over_seeds(runs: Sequence[Sequence[Scored]]) -> dict[str, Interval]:
-    found: dict[str, list[float]] = {}
-    for run in runs:
-        takeovers = [s for s in run if s.label == "takeover"]
-        with_call = [s for s in takeovers if s.has_call]
-        benign = [s for s in run if s.label == "benign"]
-        for name, members, test in (
-            ("caught", takeovers, lambda s: s.alerted_at is not None),
-            ("caught before the entry, with a call", with_call, lambda s: _lead(s) < 0),
-            ("false alarms", benign, lambda s: s.alerted_at is not None),
-        ):
-            if members:
-                found.setdefault(name, []).append(sum(map(test, members)) / len(members))
-    return {name: interval(values) for name, values in found.items()}
-
-
 def interval(values: Sequence[float]) -> Interval:
     """The mean over seeds with its 95 % interval (Student's t)."""
     mean = fmean(values)
@@ -199,12 +191,45 @@ def interval(values: Sequence[float]) -> Interval:
     return Interval(mean, mean - half, mean + half)
 
 
+SUMMARY = ("caught", "before the entry, with a call", "false alarms per 10,000", "recall at 1e-4", "average precision")
+
+
+def figures(card: Scorecard) -> dict[str, float]:
+    """Every single figure of a card by its name, those left out that rest on nothing: what an interval over seeds is made of."""
+    found: dict[str, float] = {}
+    if card.takeovers:
+        found |= {
+            "caught": card.caught.share,
+            "before the entry": card.lead.before_entry.share,
+            "at most 1 s after the entry": card.lead.within_1s.share,
+            "at most 10 s after the entry": card.lead.within_10s.share,
+        }
+    if card.caught_with_call.n:
+        found |= {"caught, with a call": card.caught_with_call.share, "before the entry, with a call": card.before_entry_with_call.share}
+    if card.benign:
+        found["false alarms per 10,000"] = 1e4 * card.false_alarms.share
+    if not (card.takeovers and card.benign):
+        return found
+    for at in card.at_rates:
+        name = f"recall at {_short(at.false_positive_rate)}"
+        found |= {name: at.by_challenge, f"{name}, by account": at.by_account}
+    found |= {"average precision": card.average_precision, "ROC AUC": card.auc}
+    for budget in card.at_budgets:
+        with_ = f"with {budget.alerts_per_million} alerts per million codes"
+        found |= {f"recall {with_}": budget.recall, f"precision {with_}": budget.precision}
+    return found | {"Brier score": card.calibration.brier, "calibration error": card.calibration.error}
+
+
+def _short(rate: float) -> str:
+    """A small rate as it is said.
+
+    >>> _short(1e-4)
+    '1e-4'
+    """
+    return f"{rate:.0e}".replace("e-0", "e-")
+
+
 def summary(card: Scorecard) -> Mapping[str, float]:
-    """The figures an ablation is compared by."""
-    return {
-        "caught": card.caught.share,
-        "before the entry, with a call": card.before_entry_with_call.share,
-        "false alarms per 10,000": 1e4 * card.false_alarms.share,
-        "recall at 1e-4": card.at_rates[1].by_challenge,
-        "average precision": card.average_precision,
-    }
+    """The figures an ablation is compared by; those that rest on nothing are 0."""
+    found = figures(card)
+    return {name: found.get(name, 0.0) for name in SUMMARY}

@@ -10,8 +10,8 @@ from click.testing import CliRunner
 from pipeline.__main__ import main
 from pipeline.replay.ablations import ANSWERS_AFTER_MS, VIEWS
 from pipeline.replay.card import Scored
-from pipeline.replay.page import HEIGHT, MARGIN, WIDTH, precision_plot
-from pipeline.replay.scorecard import scorecard
+from pipeline.replay.page import HEIGHT, MARGIN, WIDTH, page, precision_plot
+from pipeline.replay.scorecard import figures, scorecard, summary
 from pipeline.simulate.run import simulate
 from pipeline.wire.ingest import Ingest
 from pipeline.wire.log import LogRecord
@@ -78,6 +78,19 @@ def test_seeds_give_an_interval_and_one_seed_gives_none() -> None:
     assert several.low is not None
     assert several.high is not None
     assert several.high - several.mean == pytest.approx(4.302653 * (0.25 / 3**0.5) / 3**0.5, rel=1e-5)  # t at 0.975, 2 degrees of freedom
+
+
+def test_every_figure_has_its_interval_over_seeds_and_one_that_rests_on_nothing_is_left_out() -> None:
+    quiet = [scored("benign", 0.1, f"q{n}") for n in range(50)]
+    card = scorecard([run(), run(), quiet], prior=1e-4)
+    assert card.seeds.keys() == figures(card).keys()
+    assert {*summary(card)} <= card.seeds.keys()
+    assert all(found.low is not None for found in card.seeds.values())
+    assert card.seeds["caught"].mean == pytest.approx(0.75), "the seed without a takeover says nothing of it"
+    false_alarms = [figures(scorecard([one], prior=1e-4))["false alarms per 10,000"] for one in (run(), run(), quiet)]
+    assert card.seeds["false alarms per 10,000"].mean == pytest.approx(sum(false_alarms) / 3)
+    assert "In brackets" in page("-", [], {"full": card})
+    assert "In brackets" not in page("-", [], {"full": scorecard([run()], prior=1e-4)})
 
 
 def test_probabilities_are_judged_at_the_prior_of_the_log() -> None:
