@@ -35,8 +35,11 @@ def measure(log: Path) -> list[Figure]:
     raw = list(traffic.backlog(log))
     hops = traffic.hops(raw, KEY)
     with running() as broker:
-        ingest, poisoned = _in_turn(lambda: _ingest(broker, raw), lambda: _ingest(broker, _poisoned(raw), letters=True))
-        route = _folding(broker, "route", "lines", hops.lines)
+        ingest, poisoned, route = _in_turn(
+            lambda: _ingest(broker, raw),
+            lambda: _ingest(broker, _poisoned(raw), letters=True),
+            lambda: _folding(broker, "route", "lines", hops.lines),
+        )
         plain = _plain_faust(broker, hops)
         detect, learned = _in_turn(
             lambda: _folding(broker, "detect", "events", hops.events, ratio_to=plain),
