@@ -24,6 +24,7 @@ from tests.broker.harness import KEY, Deployment
 
 BASELINE_EVENTS_AT_MOST = 50_000
 ROUNDS = 3
+TIMES = 4  # the log is laid before ingest, which does not mind: once would be over in a second or two
 POISON = 100  # one record in so many cannot be read
 SLEEP_S = 25  # below the session of Broker.deployment
 STAGES = ("ingest", "route", "detect")
@@ -36,8 +37,8 @@ def measure(log: Path) -> list[Figure]:
     hops = traffic.hops(raw, KEY)
     with running() as broker:
         ingest, poisoned, route = _in_turn(
-            lambda: _ingest(broker, raw),
-            lambda: _ingest(broker, _poisoned(raw), letters=True),
+            lambda: _ingest(broker, raw * TIMES),
+            lambda: _ingest(broker, _poisoned(raw * TIMES), letters=True),
             lambda: _folding(broker, "route", "lines", hops.lines),
         )
         plain = _plain_faust(broker, hops)
