@@ -19,7 +19,8 @@ message; *challenge* one one-time code, resends included; *episode* a challenge 
 *entry* the code being entered; *assessment* what an episode looks like now; *decision* an assessment worth keeping;
 *finding* what an alert reports; *hold* the advice to refuse a code for now; *beat* the clock inside the log; *late* an event
 that arrived too long after it occurred; *sighting* whom an account met while a code was open; *entity* such a caller, text sender,
-device or address; *campaign* an entity that several accounts met within the hour.
+device or address; *campaign* an entity that several accounts met within the hour; *baseline* what is normal for everybody, from past
+days, in the policy.
 
 Reading order: core.events, core.policy, core.episode, core.features, core.rules, core.model, core.detector, then wire.ingest,
 replay.run and live.app.

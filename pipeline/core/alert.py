@@ -73,7 +73,7 @@ def make(
         threshold=assessment.threshold,
         title=_title(assessment),
         message=_message(assessment),
-        story=story(assessment, profile),
+        story=story(assessment, profile, policy),
         advice=_advice(assessment, session),
         contact_advice="on the phone with somebody now: ask to hang up first, then call a number of record; not by text"
         if live
@@ -85,7 +85,7 @@ def make(
         rules=assessment.rules,
         reasons=positive,
         events=events,
-        data=_data(f, assessment, profile),
+        data=_data(f, assessment, profile, policy),
         ip=_ip(e),
         caller=assessment.call.peer[0] if assessment.call is not None and assessment.call.peer else None,
         decision_deadline=None if e.used else e.expires_at,
@@ -198,7 +198,7 @@ def _advice(a: Assessment, session: str | None) -> str:
     )
 
 
-def story(a: Assessment, profile: Profile) -> str:
+def story(a: Assessment, profile: Profile, policy: Policy) -> str:
     """Tell what happened, in order, with times (UTC) and the account's own normal at the end."""
     e, f = a.episode, a.features
     told: list[tuple[Ms, str]] = []
@@ -235,7 +235,7 @@ def story(a: Assessment, profile: Profile) -> str:
     if not e.used and e.now >= e.expires_at:
         told.append((e.expires_at, "code expired unused"))
     parts = [f"{clock(at)} {what}." for at, what in sorted(told)]
-    usual = sentence(f, profile)
+    usual = sentence(f, e, profile, policy)
     if usual is not None:
         parts.append(usual)
     for count, what in (
@@ -251,10 +251,10 @@ def story(a: Assessment, profile: Profile) -> str:
     return " ".join(parts)
 
 
-def _data(f: Features, a: Assessment, profile: Profile) -> dict[str, object]:
+def _data(f: Features, a: Assessment, profile: Profile, policy: Policy) -> dict[str, object]:
     """The features with the account's own normal beside them."""
     data: dict[str, object] = dict(as_dict(f))
-    beside(data, f, a.episode, profile)
+    beside(data, f, a.episode, profile, policy)
     if a.call is not None and a.call.peer:
         data["caller"] = a.call.peer[0]
     return data

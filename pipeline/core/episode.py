@@ -55,6 +55,10 @@ class Challenge(msgspec.Struct, gc=False):
         """The entry that was accepted, if any: the first."""
         return next((e for e in self.entries if e.outcome == "accepted"), None)
 
+    def last_send(self, by: Ms) -> OtpDispatched | None:
+        """The last time it was sent up to ``by``: what an entry then is measured from. None when it was sent later, or nobody says."""
+        return next((send for send in reversed(self.sends) if send.occurred_at <= by), None)
+
     def expires_at(self, windows: Windows) -> Ms:
         """When the code ends (ms): as stated by the last dispatch, or the policy's validity; cut at the policy's bound."""
         most = self.start + 1000 * windows.code_valid_most_s

@@ -19,14 +19,14 @@ def lesson(challenge: Challenge, recent: tuple[RecentEvent, ...], track: Track) 
     senders = tuple(sorted({token for s in challenge.sends for token in s.sender}))
     if accepted is None:
         return Lesson(challenge.otp_id, challenge.start, False, False, None, None, None, None, None, None, senders)
-    sent = max((s.occurred_at for s in challenge.sends if s.occurred_at <= accepted.occurred_at), default=None)
+    send = challenge.last_send(accepted.occurred_at)
     return Lesson(
         otp_id=challenge.otp_id,
         started_at=challenge.start,
         used=True,
         trusted=track.level != "alert",
         entered_at=accepted.occurred_at,
-        latency_ms=None if sent is None else accepted.occurred_at - sent,
+        latency_ms=None if send is None else accepted.occurred_at - send.occurred_at,
         device_id=accepted.device_id or (login.device_id if login is not None else None),
         asn=login.asn if login is not None and login.asn is not None else accepted.asn,
         country=login.country if login is not None and login.country is not None else accepted.country,

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from pipeline.core.baselines import Baselines
 from pipeline.core.outcome import MOST_WEIGHT
 
 Seconds = Annotated[int, Meta(ge=1, le=400 * 86400)]
@@ -148,6 +149,7 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True)
     snoozes: Snoozes = Snoozes()
     budget: Budget = Budget()
     flood: Flood = Flood()
+    baselines: Baselines = Baselines()  # `offhook baselines` proposes them
     weights: dict[str, Annotated[float, Meta(ge=-20.0, le=20.0)]] = {}  # overrides of core.model.WEIGHTS, by name
     rules_off: frozenset[str] = frozenset()  # ids of rules that do not count
     test_accounts: frozenset[str] = frozenset()  # the institution's own test accounts: assessed, never alerted (domain.md B16)
@@ -166,8 +168,14 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True)
 
     @cached_property
     def id(self) -> str:
-        """``p_`` and ten characters of the content's SHA-256."""
-        return "p_" + hashlib.sha256(msgspec.json.encode(self, order="deterministic")).hexdigest()[:10]
+        """``p_`` and ten characters of the content's SHA-256.
+
+        Baselines that are empty are left out: they change no decision, so the policy is the one it was before there were any.
+        """
+        content = msgspec.to_builtins(self, order="deterministic")
+        if self.baselines == Baselines():
+            del content["baselines"]
+        return "p_" + hashlib.sha256(msgspec.json.encode(content)).hexdigest()[:10]
 
     @cached_property
     def retain_ms(self) -> int:

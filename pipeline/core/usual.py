@@ -1,16 +1,20 @@
-"""What is normal for this account, beside what was seen? Puts the account's own usual next to the features of an alert."""
+"""What is normal for this account, beside what was seen? Puts the account's own usual next to the features of an alert, and everybody's
+where the policy has a baseline.
+"""
 
+from pipeline.core.baselines import EntryLatency
 from pipeline.core.episode import Episode
 from pipeline.core.features import Features
+from pipeline.core.policy import Policy
 from pipeline.core.profile import HOUR_MS, Profile, Seen
 
 SHOWN = 3  # networks, countries and hours named: those used most
 _PLACES = 2  # decimals of rates
 
 
-def beside(data: dict[str, object], f: Features, e: Episode, profile: Profile) -> None:
+def beside(data: dict[str, object], f: Features, e: Episode, profile: Profile, policy: Policy) -> None:
     """Turn features in ``data`` that have a usual into ``{"value", "usual"...}``; those whose usual is not known stay as they are."""
-    _latency(data, f)
+    _latency(data, f, _of_channel(e, policy))
     _rate(data, "requests_24h", f.codes_usual_per_day, "codes_usual_per_day")
     _rate(data, "calls_in_episode", f.calls_usual_per_day, "calls_usual_per_day")
     if f.hour_share is not None:
@@ -31,14 +35,21 @@ def beside(data: dict[str, object], f: Features, e: Episode, profile: Profile) -
         data["caller_never_seen"] = {"value": f.caller_never_seen, "usual": len(profile.peers)}
 
 
-def _latency(data: dict[str, object], f: Features) -> None:
-    if f.entry_latency_s is None or f.entry_latency_usual_s is None:
+def _of_channel(e: Episode, policy: Policy) -> EntryLatency | None:
+    """What is usual on the channel that the entered code came by."""
+    send = e.challenge.last_send(e.moment) if e.entry is not None else None
+    return None if send is None else policy.baselines.entry_latency.get(send.channel)
+
+
+def _latency(data: dict[str, object], f: Features, of_channel: EntryLatency | None) -> None:
+    if f.entry_latency_s is None or (f.entry_latency_usual_s is None and of_channel is None):
         return
-    data["entry_latency_s"] = {
-        "value": round(f.entry_latency_s, 3),
-        "usual": round(f.entry_latency_usual_s, 3),
-        "usual_spread": round(f.entry_latency_spread_s or 0.0, 3),
-    }
+    shown = {"value": round(f.entry_latency_s, 3)}
+    if f.entry_latency_usual_s is not None:
+        shown |= {"usual": round(f.entry_latency_usual_s, 3), "usual_spread": round(f.entry_latency_spread_s or 0.0, 3)}
+    if of_channel is not None:
+        shown["usual_on_channel"] = round(of_channel.median_s, 3)
+    data["entry_latency_s"] = shown
     for name in ("entry_latency_usual_s", "entry_latency_spread_s"):
         data.pop(name, None)
 
@@ -53,10 +64,11 @@ def _most(known: dict[str, Seen]) -> list[str]:
     return sorted(known, key=lambda key: (-known[key].count, key))[:SHOWN]
 
 
-def sentence(f: Features, profile: Profile) -> str | None:
-    """Say what is usual in one sentence, or nothing while too little is known."""
+def sentence(f: Features, e: Episode, profile: Profile, policy: Policy) -> str | None:
+    """Say what is usual in one sentence: for the account, else for everybody, or nothing while too little is known."""
     if f.entry_latency_usual_s is None:
-        return None
+        of_channel = _of_channel(e, policy)
+        return None if of_channel is None else f"Customers usually enter a code sent this way after {of_channel.median_s:.0f} s."
     devices = "one known device" if f.known_devices == 1 else f"one of {f.known_devices} known devices"
     said = f"The customer usually enters a code after {f.entry_latency_usual_s:.0f} s, on {devices}"
     if f.codes_usual_per_day is not None:

@@ -1,5 +1,6 @@
 """What does the episode look like, in numbers? Episode + Profile -> Features, one module per family."""
 
+from pipeline.core.baselines import rarity
 from pipeline.core.calls import CallSeen
 from pipeline.core.episode import Episode
 from pipeline.core.events import LoggedIn, Ms
@@ -58,6 +59,7 @@ def extract(
         f["reset_flow"] = login.flow == "password_reset"
         if login.user_agent is not None:
             f["new_user_agent"] = is_new(profile.agents, login.user_agent, known_before)
+            f["user_agent_rarity"] = rarity(policy.baselines, login.user_agent)
         if first is not None:
             f["seconds_login_to_dispatch"] = (first.occurred_at - login.occurred_at) / 1000
         failed = [x for x in e.failed_logins if x.occurred_at >= e.start - 600_000] if e.failed_logins else []
@@ -72,7 +74,7 @@ def extract(
         f["hour_share"] = near / entries
 
     # --- code
-    code_features(f, e, profile)
+    code_features(f, e, profile, policy)
     if first is not None:
         f["purpose"], f["channel"] = first.purpose, first.channel
         f["agent_initiated"] = first.initiated_by == "agent"

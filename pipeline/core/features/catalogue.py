@@ -26,6 +26,7 @@ _NOT_TOLD = "the source does not say"
 _YOUNG = "too little is known of the account"
 _NO_FACT = "no such change is known"
 _ALWAYS = "never missing"
+_NO_BASELINE = "the policy has no such baseline"
 
 
 def _call(unit: str, direction: Direction, why: str, *ids: str, missing: str = _NO_CALL) -> About:
@@ -67,6 +68,7 @@ FEATURES: dict[str, About] = {
     "entry_latency_z": _entry("spreads", "either", "the same against the account's own usual", "T6", missing=_YOUNG),
     "entry_latency_usual_s": _entry("s", "context", "the account's usual, for the one above", "T6", missing=_YOUNG),
     "entry_latency_spread_s": _entry("s", "context", "and how much it varies", "T6", missing=_YOUNG),
+    "entry_latency_channel_z": _entry("spreads", "either", "the same against what is usual on the channel", "T6", missing=_NO_BASELINE + ", or the code was not entered"),
     "seconds_login_to_dispatch": _login("s", "raises", "long: an operator waits until the victim is ready", "T7"),
     "order": About("word", "either", "which came first tells the variants apart", ("T8",), "all", _ALWAYS),
     "calls_in_episode": _call("count", "raises", "repeated dialling", "T9", missing=_NO_CALLS),
@@ -94,6 +96,7 @@ FEATURES: dict[str, About] = {
     "new_country": _login("flag", "raises", "a country never seen", "L3", missing="no country is told, or none was known before"),
     "hours_since_other_country": _login("h", "raises", "short: nobody travels so fast", "L3", missing="the account was in one country only"),
     "new_user_agent": _login("flag", "raises", "a browser or app never seen", "L5", missing="none is told, or none was known before"),
+    "user_agent_rarity": _login("powers of ten", "raises", "3: one login in a thousand; what tools pretend to be is rare", "L5", missing=_NO_BASELINE + ", or no login tells one"),
     "failed_logins": _login("count", "raises", "wrong passwords in ten minutes before", "L6"),
     "failed_logins_1h": _login("count", "raises", "and in the hour before", "L6"),
     "first_try_on_new_device": _login("flag", "raises", "the password was known", "L7", missing="whether the device is new is not known"),

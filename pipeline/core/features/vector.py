@@ -28,6 +28,7 @@ class Features(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc
     entry_latency_z: float | None = None  # T6: against the account's own usual latency (median, spread)
     entry_latency_usual_s: float | None = None
     entry_latency_spread_s: float | None = None
+    entry_latency_channel_z: float | None = None  # T6: against what is usual on the channel, by the policy's baselines
     seconds_login_to_dispatch: float | None = None  # T7
     order: str | None = None  # T8: such as login>otp>call>entry
     calls_in_episode: int | None = None  # T9: inbound calls around the code, ring-outs included, the delivery and contacts left out
@@ -57,6 +58,7 @@ class Features(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc
     new_country: bool | None = None  # L3
     hours_since_other_country: float | None = None  # L3: since the account was last entered from another country than the login's
     new_user_agent: bool | None = None  # L5
+    user_agent_rarity: float | None = None  # L5: among all logins, by the policy's baselines
     failed_logins: int | None = None  # L6: in the 10 minutes before the code
     failed_logins_1h: int | None = None  # L6
     first_try_on_new_device: bool | None = None  # L7

@@ -186,7 +186,10 @@ def _evidence() -> JsonSchema:
         {
             "name": const("session"),
             "actor": record({"user": record({"uid": NAME})}, {"session": session}),
-            "data": {"type": "object", "description": "the features, with the account's own normal beside them"},
+            "data": {
+                "type": "object",
+                "description": "the features, with the account's own normal beside them, and everybody's where the policy has it",
+            },
         },
         {"src_endpoint": {**record({}, {"ip": NAME, "uid": NAME}), "minProperties": 1, "maxProperties": 1}},
     )
