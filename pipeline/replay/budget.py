@@ -13,15 +13,12 @@ from typing import Literal
 import msgspec
 
 from pipeline.core.decision import finding_uid
-from pipeline.core.episode import named
 from pipeline.core.events import Ms
 from pipeline.core.policy import Policy
 from pipeline.replay.score import Truth
-from pipeline.wire.records import Disposition
+from pipeline.replay.verdicts import BENIGN, FRAUD, Verdicts
 
 STEP = 1e-6  # decisions are written with six decimals: a threshold just above one lies this much above it
-FRAUD = frozenset(("true_positive",))
-BENIGN = frozenset(("false_positive", "benign", "test", "disregard"))  # the other verdicts say neither
 Label = Literal["fraud", "benign"]
 
 
@@ -95,9 +92,8 @@ class Past:
         self.policies: set[str] = set()
         self.models: set[str] = set()
         self._decode = msgspec.json.Decoder(Decided).decode
-        self._decode_disposition = msgspec.json.Decoder(Disposition).decode
         self._first: dict[str, Ms] = {}
-        self._said: dict[tuple[str, str], tuple[datetime, str, str]] = {}  # what a disposition is about: the last one
+        self._verdicts = Verdicts()
 
     def decision(self, value: bytes) -> None:
         """Take a record of ``decisions``. Raises ValueError for what is none."""
@@ -119,18 +115,7 @@ class Past:
 
     def disposition(self, value: bytes) -> None:
         """Take a record of ``dispositions``; the last one about the same thing counts. One that cannot be read is passed over."""
-        try:
-            d = self._decode_disposition(value)
-        except msgspec.DecodeError:
-            return  # ingest has made a dead letter of it
-        about = d.finding_uid or (d.otp_id and finding_uid(d.account_id, d.otp_id))
-        about = about or (d.session_id and named("i_", d.account_id, "session", d.session_id))
-        if about is None:
-            return
-        place = (d.account_id, about)
-        have = self._said.get(place)
-        if have is None or have[:2] <= (d.occurred_at, d.event_id):
-            self._said[place] = (d.occurred_at, d.event_id, d.verdict)
+        self._verdicts.take(value)
 
     def know(self, truths: Sequence[Truth] = ()) -> None:
         """Label the incidents by what was said of their challenges, findings and sessions; fraud goes before benign."""
@@ -138,7 +123,7 @@ class Past:
         for uid, incident in self.incidents.items():
             places = {(account, finding_uid(account, otp)) for account, otp in incident.challenges}
             places |= {(account, uid) for account, _ in incident.challenges}
-            verdicts = {self._said[p][2] for p in places if p in self._said}
+            verdicts = self._verdicts.of(places)
             labels = {known[p] for p in places if p in known}
             if verdicts & FRAUD or "takeover" in labels:
                 incident.label = "fraud"
