@@ -3,6 +3,7 @@
 import click
 
 from pipeline.commands.audit import audit
+from pipeline.commands.baselines import baselines
 from pipeline.commands.budget import budget
 from pipeline.commands.evaluate import evaluate
 from pipeline.commands.features import features
@@ -36,6 +37,7 @@ COMMANDS = (
     evaluate,
     fit,
     budget,
+    baselines,
     placebo,
     model_benchmark,
     models,

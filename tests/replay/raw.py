@@ -12,6 +12,7 @@ START = 1_795_334_400_000  # 2026-11-22T08:00:00Z
 DAY = 86_400_000
 PHONE = "+447700900123"
 STRANGER = "+447700900999"
+BROWSER, TOOL = "Mozilla/5.0 (a browser)", "curl/8.0"
 
 
 class Log:
@@ -89,3 +90,16 @@ def story() -> Log:
     takeover(log)
     log.challenge("acc-2", "+447700900456", START + 60_000, "acc-2-today", "dev-acc-2")
     return log
+
+
+def code(log: Log, account: str, at: int, name: str, seconds: float, agent: str = BROWSER, channel: str = "sms", **entry: object) -> None:
+    """A login, its code at once, and the entry so many seconds later."""
+    about = {"account_id": account, "session_id": f"s-{name}"}
+    log.put("logins", account, at, **about, outcome="passed", flow="login", user_agent=agent)
+    otp = {**about, "otp_id": f"o-{name}"}
+    log.put("otp-dispatches", account, at, **otp, phone=PHONE, channel=channel, purpose="login", initiated_by="customer")
+    log.put("otp-entries", account, at + round(1000 * seconds), **{**otp, "outcome": "accepted", **entry})
+
+
+def verdict(log: Log, account: str, what: str, at: int = START + 9 * DAY, **about: str) -> None:
+    log.put("dispositions", account, at, account_id=account, verdict=what, source="analyst", **about)

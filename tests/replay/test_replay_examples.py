@@ -4,10 +4,10 @@ import doctest
 
 import pytest
 
-from pipeline.replay import report, score
+from pipeline.replay import baselines, report, score
 
 
-@pytest.mark.parametrize("module", [report, score])
+@pytest.mark.parametrize("module", [baselines, report, score])
 def test_examples(module: object) -> None:
     failed, tried = doctest.testmod(module)  # type: ignore[arg-type]
     assert (failed, tried > 0) == (0, True)

@@ -1,0 +1,167 @@
+"""What was normal for everybody on past days? Reads a log's logins, dispatches and entries and proposes the policy's baselines.
+
+Some attacks are never found out, so latencies are summed up by median and MAD, which a minority of them does not move far, and a user
+agent counts on the scale of powers of ten. Nothing is changed by what is found here.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import date
+from math import log1p
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from pipeline.core.baselines import LEAST_SHARE, LEAST_SPREAD, MOST_AGENTS, Baselines, EntryLatency
+from pipeline.core.events import Channel, Ms
+from pipeline.core.policy import Policy
+from pipeline.replay.honest import LEAST_ACCOUNTS, READ, Counted, Days
+from pipeline.replay.run import PROGRESS_EVERY, Progress
+from pipeline.replay.verdicts import Verdicts
+from pipeline.wire.log import LogRecord, merge_logs
+
+LEAST_ENTRIES = 100  # of a channel: the median is then known to an eighth of the spread (1.25 / sqrt n, standard error at a normal)
+LEAST_LOGINS = 100  # of a user agent: its share is then known to a tenth (1 / sqrt n)
+LEAST_ALL_LOGINS = 1000  # ten times that: fewer tell no rare user agent from a common one
+OF_A_NORMAL: Final = 1.4826  # makes the median absolute deviation the standard deviation of a normal (Rousseeuw and Croux 1993)
+
+Watch = Callable[[str], Progress]  # what is read now
+
+
+class NoBaselines(ValueError):
+    """Nothing can be proposed; the message says why."""
+
+
+class Proposal(msgspec.Struct, frozen=True):
+    """The tables with what they rest on. ``entries``: honest entries and their accounts by channel; ``logins``: by user agent listed."""
+
+    baselines: Baselines
+    entries: dict[Channel, tuple[int, int]]
+    logins: dict[str, int]
+    all_logins: int
+    first: date
+    last: date
+    left: tuple[str, ...]
+
+
+def baselines_of(logs: Sequence[Path], policy: Policy, prefix: str, watch: Watch) -> Proposal:
+    """Read the logs twice: what is known of attacks, then what was normal. Raises NoBaselines and what ``merge_logs`` raises."""
+    verdicts = Verdicts()
+    for record in _told(merge_logs(logs), watch("reading verdicts")):
+        if record.topic == prefix + "dispositions" and record.value is not None:
+            verdicts.take(record.value)
+    days, feeds = Days(policy, verdicts), {prefix + feed: feed for feed in READ}
+    some = False
+    for record in _told(merge_logs(logs), watch("reading logins and codes")):
+        feed = feeds.get(record.topic)
+        if feed is None:
+            days.tick(record.ts)
+        else:
+            some = True
+            days.take(feed, record)
+    if not some:
+        raise NoBaselines(f"the log holds no record of {', '.join(feeds)}: is it one of raw topics, and --prefix theirs?")
+    return proposed(days.finish())
+
+
+def _told(records: Iterable[LogRecord], progress: Progress) -> Iterator[LogRecord]:
+    number = 0
+    for number, record in enumerate(records, 1):
+        if number % PROGRESS_EVERY == 0:
+            progress(number, record.ts)
+        yield record
+    progress(number, 0)
+
+
+def proposed(counted: Counted) -> Proposal:
+    """Make the tables, and say what is left out of them. Raises NoBaselines where there is enough for none."""
+    left = [f"{reason}: {n:,}" for reason, n in sorted(counted.left.items())]
+    channels: dict[Channel, EntryLatency] = {}
+    entries: dict[Channel, tuple[int, int]] = {}
+    for channel, latencies in sorted(counted.latencies.items()):
+        n, accounts = latencies.total(), len(counted.accounts[channel])
+        if n < LEAST_ENTRIES or accounts < LEAST_ACCOUNTS:
+            left.append(
+                f"channel {channel}: {n:,} honest entries of {accounts:,} accounts ({LEAST_ENTRIES} of {LEAST_ACCOUNTS} are needed)"
+            )
+            continue
+        channels[channel], entries[channel] = latency_of(latencies), (n, accounts)
+    total = counted.logins.total()
+    enough = [
+        a for a, n in counted.logins.items() if n >= max(LEAST_LOGINS, LEAST_SHARE * total) and len(counted.users[a]) == LEAST_ACCOUNTS
+    ]
+    common = sorted(enough, key=lambda a: (-counted.logins[a], a)) if total >= LEAST_ALL_LOGINS else []
+    listed, cut = common[:MOST_AGENTS], common[MOST_AGENTS:]
+    others = len(counted.logins) - len(listed)
+    if others:
+        rest = total - sum(counted.logins[a] for a in listed)
+        needed = f"{LEAST_LOGINS} logins of {LEAST_ACCOUNTS} accounts are needed, of {LEAST_ALL_LOGINS:,}; {MOST_AGENTS} are listed at most"
+        left.append(f"user agents: {others:,} with {rest:,} of {total:,} logins ({needed})")
+    if not channels and not listed:
+        raise NoBaselines("the log is too short for any baseline: " + ("; ".join(left) or "it holds no honest entry or login"))
+    floor = max(LEAST_LOGINS / total, LEAST_SHARE, counted.logins[cut[0]] / total if cut else 0.0) if listed else None
+    return Proposal(
+        baselines=Baselines(channels, floor if floor is None else _digits(floor), {a: _digits(counted.logins[a] / total) for a in listed}),
+        entries=entries,
+        logins={a: counted.logins[a] for a in listed},
+        all_logins=total,
+        first=min(counted.days),
+        last=max(counted.days),
+        left=tuple(left),
+    )
+
+
+def latency_of(latencies: Mapping[Ms, int]) -> EntryLatency:
+    """Median, and spread on ln(1 + s), of latencies in ms by how often each was seen. Raises ValueError for none.
+
+    >>> latency_of({4000: 1, 9000: 2, 19000: 1})
+    EntryLatency(median_s=9.0, spread=0.5138)
+    """
+    middle = median_of(latencies.items())
+    about = log1p(middle / 1000)
+    away: Counter[float] = Counter()
+    for ms, n in latencies.items():
+        away[abs(log1p(ms / 1000) - about)] += n
+    spread = max(LEAST_SPREAD, OF_A_NORMAL * median_of(away.items()))
+    return EntryLatency(max(0.001, round(middle / 1000, 3)), round(spread, 4))
+
+
+def median_of(values: Iterable[tuple[float, int]]) -> float:
+    """The median of values, each with how often it was seen. Raises ValueError for none.
+
+    >>> median_of([(1, 1), (7, 2), (2, 1)])
+    4.5
+    """
+    counted = sorted(values)
+    total, seen, low = sum(n for _, n in counted), 0, None
+    for value, n in counted:
+        seen += n
+        if 2 * seen > total:
+            return value if low is None else (low + value) / 2
+        if 2 * seen == total:
+            low = value
+    raise ValueError("the median of nothing")
+
+
+def _digits(share: float) -> float:
+    """Four significant digits: more are not known."""
+    return float(f"{share:.4g}")
+
+
+def policy_text(p: Proposal) -> str:
+    """The section as a policy file, with what it rests on. What else the policy overrides is not repeated: put it beside."""
+    b = p.baselines
+    lines = ["Proposed by `offhook baselines`. Nothing is in force until a policy file says so.", f"From {p.first} to {p.last} (UTC)."]
+    lines += [f"Left out: {reason}." for reason in p.left]
+    text = [*(f"# {line}" for line in lines), "", "[baselines]"]
+    if b.user_agent_floor is not None:
+        text.append(f"user_agent_floor = {b.user_agent_floor!r}  # what is not listed is at most this common")
+    for channel, normal in b.entry_latency.items():
+        n, accounts = p.entries[channel]
+        text += ["", f"[baselines.entry_latency.{channel}]  # {n:,} entries of {accounts:,} accounts"]
+        text += [f"median_s = {normal.median_s!r}", f"spread = {normal.spread!r}  # of ln(1 + s)"]
+    if b.user_agents:
+        text += ["", f"[baselines.user_agents]  # shares of {p.all_logins:,} logins; each of {LEAST_ACCOUNTS} accounts or more"]
+        text += [f"{agent} = {share!r}  # {p.logins[agent]:,} logins" for agent, share in b.user_agents.items()]
+    return "\n".join(text) + "\n"

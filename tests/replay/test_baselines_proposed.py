@@ -1,0 +1,185 @@
+"""Do the baselines that are proposed say what honest customers do, whoever else is in the log and in whatever order it comes?"""
+
+import tomllib
+from collections import Counter
+from datetime import date
+from pathlib import Path
+from statistics import median
+
+import msgspec
+import pytest
+from click.testing import CliRunner, Result
+
+from pipeline.__main__ import main
+from pipeline.core.baselines import MOST_AGENTS
+from pipeline.core.policy import Policy, policy_from
+from pipeline.replay.baselines import LEAST_LOGINS, NoBaselines, Proposal, baselines_of, latency_of, median_of, proposed
+from pipeline.replay.honest import LEAST_ACCOUNTS, Counted
+from pipeline.replay.run import Replay
+from pipeline.simulate.identifiers import AGENTS
+from pipeline.simulate.run import simulate
+from pipeline.wire.canonical import user_agent_digest
+from pipeline.wire.log import merge_logs, read_log
+from pipeline.wire.pseudonym import Pseudonyms
+from tests.replay.raw import DAY, PHONE, START, TOOL, Log, code, verdict
+
+ENV = {"OFFHOOK_POLICY_FILE": None, "OFFHOOK_PSEUDONYM_KEY_FILE": None}
+
+
+def bank(accounts: int = 50, days: int = 20) -> Log:
+    """So many customers with a code each day, entered after 8 to 16 seconds, half of them within 12."""
+    log = Log()
+    for n in range(accounts):
+        for day in range(days):
+            code(log, f"acc-{n}", START + day * DAY + n * 60_000, f"{n}-{day}", 8 + (7 * n + 13 * day) % 81 / 10)
+    return log
+
+
+def attacks(log: Log, count: int, seconds: float = 300.0) -> list[str]:
+    """So many accounts are entered with a tool, slowly; the names of the codes."""
+    names = [f"bad-{n}" for n in range(count)]
+    for n, name in enumerate(names):
+        code(log, f"acc-{n % 50}", START + DAY + n * 60_000 + 30_000, name, seconds, TOOL)
+    return names
+
+
+def asked(*options: object) -> Result:
+    return CliRunner().invoke(main, ["baselines", *map(str, options)], env=ENV)
+
+
+# --- what is made of it
+
+
+def test_the_median_is_that_of_the_values_written_out() -> None:
+    for values in ([5], [1, 9], [3, 3, 3, 8], [1, 2, 2, 50, 60], list(range(100))):
+        assert median_of(Counter(values).items()) == median(values)
+    with pytest.raises(ValueError, match="nothing"):
+        median_of([])
+
+
+def test_unknown_attacks_move_the_baseline_little_and_known_ones_not_at_all(tmp_path: Path) -> None:
+    def of(log: Log) -> Proposal:
+        return baselines_of([log.write(tmp_path / "log.jsonl")], Policy(), "", lambda _: lambda *_: None)
+
+    honest, attacked, told = bank(), bank(), bank()
+    attacks(attacked, 100)
+    for n, name in enumerate(attacks(told, 100)):
+        verdict(told, f"acc-{n % 50}", "true_positive", otp_id=f"o-{name}")
+    clean, moved, known = of(honest), of(attacked), of(told)
+    assert known.baselines == clean.baselines
+    before, after = clean.baselines.entry_latency["sms"], moved.baselines.entry_latency["sms"]
+    assert before.median_s == pytest.approx(12.0, abs=0.2)
+    assert before.median_s < after.median_s < before.median_s + 0.5, "one entry in eleven takes 300 s"
+    assert before.spread < after.spread < 1.3 * before.spread
+    assert moved.baselines.user_agents[user_agent_digest(TOOL)] == pytest.approx(100 / 1100, abs=1e-4)
+
+
+def test_a_channel_with_one_latency_only_has_some_spread_all_the_same() -> None:
+    assert (
+        latency_of({7000: 400})
+        == policy_from({"baselines": {"entry_latency": {"sms": {"median_s": 7.0, "spread": 0.1}}}}).baselines.entry_latency["sms"]
+    )
+    assert latency_of({0: 400}).median_s == 0.001
+
+
+def browsers(logins: dict[str, int], accounts: int = LEAST_ACCOUNTS) -> Counted:
+    users = {str(n) for n in range(accounts)}
+    return Counted(logins=Counter(logins), users=dict.fromkeys(logins, users), days={date(2026, 1, 1)})
+
+
+def test_only_what_many_logins_of_many_accounts_have_is_listed() -> None:
+    some = {"common_____": 5000, "seldom_____": LEAST_LOGINS, "rare_______": LEAST_LOGINS - 1}
+    found = proposed(browsers(some))
+    assert list(found.baselines.user_agents) == ["common_____", "seldom_____"]
+    assert found.baselines.user_agents["seldom_____"] == found.baselines.user_agent_floor
+    assert "user agents: 1 with 99 of 5,199 logins" in found.left[0]
+    with pytest.raises(NoBaselines, match="too short for any baseline: user agents: 3 with"):
+        proposed(browsers(some, LEAST_ACCOUNTS - 1))
+    with pytest.raises(NoBaselines, match="of 1,000"):
+        proposed(browsers({"common_____": 999}))
+    with pytest.raises(NoBaselines, match="holds no honest entry or login"):
+        proposed(Counted())
+
+
+def test_a_list_that_is_cut_has_the_first_left_out_for_its_floor() -> None:
+    found = proposed(browsers({f"{n:011}": 10_000 - n for n in range(MOST_AGENTS + 100)}))
+    listed = found.baselines.user_agents
+    assert list(listed) == [f"{n:011}" for n in range(MOST_AGENTS)]
+    assert found.baselines.user_agent_floor == pytest.approx(9500 / found.all_logins, rel=1e-3)
+    assert found.baselines.user_agent_floor <= min(listed.values())
+    assert policy_from({"baselines": msgspec.to_builtins(found.baselines)}).baselines == found.baselines
+
+
+# --- the command
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A simulated log with attacks, a sixth of which somebody has found out."""
+    folder = tmp_path_factory.mktemp("world")
+    simulate(7, 250, 6, folder, history_days=14, prior=0.1)
+    return folder
+
+
+def test_the_command_proposes_a_policy_whose_decisions_have_the_features(world: Path, tmp_path: Path) -> None:
+    log = world / "log.jsonl"
+    said = asked("--log", log)
+    assert said.exit_code == 0, said.output
+    assert said.output.startswith("# Proposed by `offhook baselines`. Nothing is in force")
+    policy = policy_from(tomllib.loads(said.output))
+    assert set(policy.baselines.entry_latency) >= {"sms"}
+    assert set(policy.baselines.user_agents) <= {user_agent_digest(agent) for agent in AGENTS}
+    assert msgspec.structs.replace(policy, baselines=Policy().baselines) == Policy(), "nothing else is proposed"
+    Replay(policy, Pseudonyms.for_demo(), tmp_path / "with").run(merge_logs([log]))
+    Replay(Policy(), Pseudonyms.for_demo(), tmp_path / "without").run(merge_logs([log]))
+    beside, without = (
+        [msgspec.json.decode(r.value or b"") for r in read_log(tmp_path / f / "decisions.jsonl")] for f in ("with", "without")
+    )
+    by_sms = [d for d in beside if d["features"].get("channel") == "sms" and d["stage"] == "at_entry"]
+    assert len(by_sms) > 100
+    assert all("entry_latency_channel_z" in d["features"] for d in by_sms)
+    assert all(("user_agent_rarity" in d["features"]) == ("reset_flow" in d["features"]) for d in beside), "wherever there is a login"
+    assert abs(median(d["features"]["entry_latency_channel_z"] for d in by_sms)) < 0.2
+    assert [(d["otp_id"], d["probability"], d["level"]) for d in beside] == [(d["otp_id"], d["probability"], d["level"]) for d in without]
+    assert not any("entry_latency_channel_z" in d["features"] or "user_agent_rarity" in d["features"] for d in without)
+
+
+def test_the_same_log_gives_the_same_bytes_and_names_nobody(world: Path, tmp_path: Path) -> None:
+    log = world / "log.jsonl"
+    printed = asked("--log", log).output
+    said = asked("--log", log, "--out", tmp_path / "new" / "baselines.toml")
+    assert said.exit_code == 0, said.output
+    assert (tmp_path / "new" / "baselines.toml").read_text() == printed
+    assert "sms" in said.output
+    assert "nothing is in force until OFFHOOK_POLICY_FILE" in said.output
+    parts = []
+    for topic in {r.topic for r in read_log(log)}:  # a file for each topic, the feeds of later letters first
+        part = tmp_path / f"{topic}.jsonl"
+        part.write_bytes(b"".join(line for line in log.read_bytes().splitlines(keepends=True) if f'"topic":"{topic}"'.encode() in line))
+        parts += ["--log", part]
+    assert asked(*parts).output == printed, "however the log is cut into files"
+    secrets = set(AGENTS) | {"Mozilla", "+4477", "acct", PHONE}
+    for record in read_log(log):
+        value = msgspec.json.decode(record.value) if record.topic == "logins" and record.value and record.value[:1] == b"{" else {}
+        secrets |= {
+            str(value[name]) for name in ("account_id", "session_id", "device_id", "ip") if isinstance(value, dict) and value.get(name)
+        }
+    assert [secret for secret in secrets if secret in printed or secret in said.output] == []
+
+
+def test_what_cannot_be_done_is_said_with_exit_code_2(tmp_path: Path) -> None:
+    log = Log()
+    for n in range(3):
+        code(log, f"acc-{n}", START + n, str(n), 9)
+    path = log.write(tmp_path / "log.jsonl")
+    for options, why in (
+        (("--log", path), "channel sms: 3 honest entries of 3 accounts (100 of 20 are needed)"),
+        (("--log", path, "--prefix", "bank."), "no record of bank.logins, bank.otp-dispatches, bank.otp-entries"),
+        (("--log", tmp_path / "nowhere.jsonl"), "does not exist"),
+        ((), "Missing option '--log'"),
+    ):
+        said = asked(*options)
+        assert (said.exit_code, why in said.output) == (2, True), said.output
+    (tmp_path / "bad.jsonl").write_text("no envelope\n")
+    said = asked("--log", tmp_path / "bad.jsonl")
+    assert (said.exit_code, "bad.jsonl:1: not a record" in said.output) == (2, True)
