@@ -14,6 +14,7 @@ RUNNER: Final = "tests/live/test_runner.py"
 ALIGN: Final = "tests/live/test_align.py"
 LAWS: Final = "tests/core/test_laws.py"
 BEATS: Final = "tests/core/test_beats.py"
+HONEST: Final = "tests/replay/test_honest.py"
 
 
 class Mutant(NamedTuple):
@@ -339,5 +340,22 @@ MUTANTS: Final = (
         "                self._stale.discard(oldest)\n                self._encoded.put(oldest, self._encode(old))\n",
         "                self._stale.discard(oldest)\n",
         ("tests/core/test_store.py", LAWS, MACHINE),
+    ),
+    # --- what is normal for everybody
+    Mutant(
+        "attacks-are-normal",
+        "the entries of attacks that somebody has found out teach what honest customers do",
+        "pipeline/replay/honest.py",
+        "        elif self._is_attack(code, challenge.session_id):\n",
+        "        elif False:\n",
+        (HONEST,),
+    ),
+    Mutant(
+        "counted-too-soon",
+        "a code is counted before all that belongs to it has arrived: the order of the log decides what is normal",
+        "pipeline/replay/honest.py",
+        "            self._sweep(self._now - self._wait)\n",
+        "            self._sweep(self._now - self._wait // 8)\n",
+        (HONEST,),
     ),
 )
