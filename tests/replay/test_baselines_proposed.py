@@ -130,18 +130,13 @@ def test_the_command_proposes_a_policy_whose_decisions_have_the_features(world: 
     assert set(policy.baselines.entry_latency) >= {"sms"}
     assert set(policy.baselines.user_agents) <= {user_agent_digest(agent) for agent in AGENTS}
     assert msgspec.structs.replace(policy, baselines=Policy().baselines) == Policy(), "nothing else is proposed"
-    Replay(policy, Pseudonyms.for_demo(), tmp_path / "with").run(merge_logs([log]))
-    Replay(Policy(), Pseudonyms.for_demo(), tmp_path / "without").run(merge_logs([log]))
-    beside, without = (
-        [msgspec.json.decode(r.value or b"") for r in read_log(tmp_path / f / "decisions.jsonl")] for f in ("with", "without")
-    )
+    Replay(policy, Pseudonyms.for_demo(), tmp_path).run(merge_logs([log]))
+    beside = [msgspec.json.decode(r.value or b"") for r in read_log(tmp_path / "decisions.jsonl")]
     by_sms = [d for d in beside if d["features"].get("channel") == "sms" and d["stage"] == "at_entry"]
     assert len(by_sms) > 100
     assert all("entry_latency_channel_z" in d["features"] for d in by_sms)
     assert all(("user_agent_rarity" in d["features"]) == ("reset_flow" in d["features"]) for d in beside), "wherever there is a login"
     assert abs(median(d["features"]["entry_latency_channel_z"] for d in by_sms)) < 0.2
-    assert [(d["otp_id"], d["probability"], d["level"]) for d in beside] == [(d["otp_id"], d["probability"], d["level"]) for d in without]
-    assert not any("entry_latency_channel_z" in d["features"] or "user_agent_rarity" in d["features"] for d in without)
 
 
 def test_the_same_log_gives_the_same_bytes_and_names_nobody(world: Path, tmp_path: Path) -> None:
