@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pipeline.live.topics_admin import TopicReport
 
 STAGES = ("ingest", "route", "detect", "campaign")
-OPTIONAL = ("learn", "audit")
+OPTIONAL = ("drift", "learn", "audit")
 
 
 def _ended_before_it_began(*_: object) -> NoReturn:
@@ -43,6 +43,7 @@ def worker(stages: str, with_parent: bool) -> None:
     route     lines -> events of the accounts
     detect    events -> alerts, decisions, holds, sightings, examples
     campaign  sightings -> events: one caller, sender, device or address on several accounts
+    drift     decisions: tells when a score, a feature or the alert rate has changed, a day at a time (optional)
     learn     examples -> models: learns from verdicts, in a process of its own; needs OFFHOOK_MODEL_KEY_FILE (optional)
     audit     folds a share of the accounts again and says where live differs (optional)
 

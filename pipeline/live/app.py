@@ -36,6 +36,7 @@ from pipeline.live.ingest import IngestStage
 from pipeline.live.mismatch import build_of
 from pipeline.live.models import shelf_of
 from pipeline.live.outbox import Outbox
+from pipeline.live.past import PastReader
 from pipeline.live.preflight import require_topics
 from pipeline.live.route import RouteStage
 from pipeline.live.runner import Runner
@@ -47,7 +48,7 @@ from pipeline.wire.ingest import Ingest
 from pipeline.wire.pseudonym import Pseudonyms
 
 log = logging.getLogger(__name__)
-STAGES = ("ingest", "route", "detect", "campaign")  # those that a deployment needs; the audit may stand beside them
+STAGES = ("ingest", "route", "detect", "campaign")  # those that a deployment needs; drift, learn and audit may stand beside them
 METADATA_MS = 10_000  # a request of a few hundred bytes; Faust's five minutes left a group without partitions for as long
 # aiokafka leaves the group when nobody has fetched for so long, and comes back at the next fetch: a spare worker without partitions never
 # does. Whether a worker makes progress is for /healthz to say.
@@ -135,6 +136,10 @@ def make_stage(settings: Settings, name: str, feeds: dict[Feed, int], health: He
         from pipeline.live.learn import LearnStage
 
         return LearnStage(policy, SigningKey(settings.model_key()), settings.prefix, open_changelog, letters, health)
+    if name == "drift":
+        from pipeline.live.drift import DriftStage
+
+        return DriftStage(settings.prefix, partial(PastReader, settings.connection(), group(settings, name)), letters, health)
     if name == "campaign":
         return CampaignStage(policy, cached, settings.prefix, open_changelog, letters, health, place, settings.start_without_state)
     detect = DetectStage(policy, cached, settings.prefix, open_changelog, letters, health, place, settings.start_without_state)

@@ -14,13 +14,11 @@ from faust.types.tuples import TP
 from nacl.signing import SigningKey
 
 from pipeline.core.errors import InvalidEvent
-from pipeline.core.learn.drift import Drift, DriftWatch
-from pipeline.core.learn.prediction import logit, sigmoid
+from pipeline.core.learn.prediction import sigmoid
 from pipeline.core.learn.restored import learner_of
 from pipeline.core.learn.shelf import checked, goes_on
 from pipeline.core.learn.snapshot import Snapshot, SnapshotRefused, read_snapshot
 from pipeline.core.learn.student import Student
-from pipeline.core.learn.vocabulary import episode_schema
 from pipeline.core.outcome import Example
 from pipeline.core.policy import Policy
 from pipeline.live import metrics
@@ -58,16 +56,12 @@ class LearnStage:
         self._student: Student | None = None
         self._resumed = False  # was the input read on from where the snapshot ends?
         self._losses: dict[str, float] = {}
-        self._watch = DriftWatch(episode_schema())
-        self._watched = 0  # the offset behind the last example the watch has seen: what is learned again is not watched again
         self._outbox: Outbox | None = None
         self._reader: Reader | None = None
 
     async def start(self, outbox: Outbox, reader: Reader) -> None:
-        """Take the outbox and the reader; a count of drifts that begins at its first one could not be seen to rise."""
+        """Take the outbox and the reader."""
         self._outbox, self._reader = outbox, reader
-        for name in self._watch.names:
-            metrics.DRIFTS.labels(*what(name))
 
     async def stop(self) -> None:
         """End a restore that is still running."""
@@ -164,8 +158,7 @@ class LearnStage:
                 metrics.DEAD_LETTERS.labels(batch.tp.topic, "invalid_field").inc()
             else:
                 if learned:
-                    self._told(record.offset, example, student.said)
-                    await self._look(turns)
+                    self._told(example, student.said)
                 if student.due:
                     await self._publish(student, outbox)
             if turns.over():
@@ -187,27 +180,13 @@ class LearnStage:
     def _id_of(self, data: bytes) -> str:
         return read_snapshot(data, self._key.verify_key).id
 
-    def _told(self, offset: int, example: Example, said: float | None) -> None:
-        """Count an example, say how well it was foreseen, and show it to the watch."""
+    def _told(self, example: Example, said: float | None) -> None:
+        """Count an example, and say how well it was foreseen."""
         metrics.LEARNED.labels(str(example.label).lower(), example.source).inc()
-        p = example.probability
         if said is not None:
             self._loss("learner", sigmoid(said), example)
-        if p is None:
-            return
-        self._loss("champion", p, example)
-        if offset >= self._watched:
-            self._watched = offset + 1
-            log_odds = logit(min(max(p, LEAST_P), 1 - LEAST_P))
-            self._watch.add(example.example_id, example.time, example.features, log_odds, example.level == "alert")
-
-    async def _look(self, turns: Turns) -> None:
-        """Say what has changed where a day is over: some 0.2 s of work and 1 s for a million examples, in turns with the others."""
-        for drifts in self._watch.look():
-            for drift in drifts:
-                self._drifted(drift)
-            if turns.over():
-                await turns.give()
+        if example.probability is not None:
+            self._loss("champion", example.probability, example)
 
     def _loss(self, role: str, probability: float, example: Example) -> None:
         p = min(max(probability, LEAST_P), 1 - LEAST_P)
@@ -215,24 +194,6 @@ class LearnStage:
         share = min(1.0, MEMORY * example.weight)
         self._losses[role] = loss if role not in self._losses else self._losses[role] + share * (loss - self._losses[role])
         metrics.LEARN_LOSS.labels(role).set(self._losses[role])
-
-    def _drifted(self, drift: Drift) -> None:
-        metrics.DRIFTS.labels(*what(drift.name)).inc()
-        log.warning(
-            "learn: %s went %s from %.3g to %.3g (%s, example %d)",
-            drift.name,
-            drift.direction,
-            drift.before,
-            drift.after,
-            drift.detector,
-            drift.example,
-            extra={
-                "drift": drift.name,
-                "before": drift.before,
-                "after": drift.after,
-                "action": "see whether a feed, the customers or the attackers changed; then `offhook models compare`, and promote",
-            },
-        )
 
     async def tick(self) -> None:
         """Raise what a restore has raised, and read on from where the snapshot ends, even where no batch comes."""
@@ -242,12 +203,6 @@ class LearnStage:
         claim.result()
         if not self._resumed and self._student is not None and self._reader is not None:
             await self._reader.rewind(self._tp, self._student.through)
-
-
-def what(name: str) -> tuple[str, str]:
-    """What has changed, and of which feature, if of one."""
-    of, _, feature = name.partition(":")
-    return of, feature
 
 
 def decoded(record: Record) -> Example:

@@ -160,7 +160,7 @@ MODEL_IN_FORCE = _declare(
 DRIFTS = _declare(
     Counter,
     "offhook_drifts",
-    "Changes found in the examples: of the score, the alert rate, a feature, or of how often one is missing",
+    "Changes found in the decisions of a day: of the score, the alert rate, a feature, or of how often one is missing",
     "changes",
     ["what", "feature"],
 )
@@ -169,7 +169,13 @@ LOOP_LAG = _declare(Histogram, "offhook_loop_lag_seconds", "How late the event l
 PARTITIONS = _declare(
     Gauge, "offhook_partitions", "Partitions of this worker: assigned to it, and restored", "partitions", ["stage", "state"]
 )
-RESTORED_RECORDS = _declare(Counter, "offhook_restored_records", "Changelog records read to restore or catch up", "records", ["stage"])
+RESTORED_RECORDS = _declare(
+    Counter,
+    "offhook_restored_records",
+    "Records of a changelog, or by drift of decisions, read to restore or catch up",
+    "records",
+    ["stage"],
+)
 RESTORE_SECONDS = _declare(Histogram, "offhook_restore_seconds", "Time to restore the state of one partition", "seconds", ["stage"], _LONG)
 STATE_ENTITIES = _declare(Gauge, "offhook_state_entities", "Accounts, lines or slots of campaigns held in state", "entities", ["stage"])
 STATE_BYTES = _declare(Gauge, "offhook_state_bytes", "Encoded size of the state held", "bytes", ["stage"])

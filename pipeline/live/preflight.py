@@ -12,6 +12,7 @@ USES: Final[dict[str, tuple[str, ...]]] = {  # what each stage reads and writes
     "route": ("lines", "route-state", "events", "dead-letters"),
     "detect": ("events", "detect-state", "alerts", "decisions", "holds", "examples", "sightings", "models", "dead-letters"),
     "campaign": ("sightings", "campaign-state", "events", "dead-letters"),
+    "drift": ("decisions", "dead-letters"),
     "learn": ("examples", "models", "dead-letters"),
     "audit": ("events", "detect-state", "alerts", "decisions", "models", "dead-letters"),
 }

@@ -10,8 +10,22 @@ from typing import Literal, NamedTuple, TypeVar
 import msgspec
 import orjson
 
-from pipeline.core.events import AnyEvent, LineEvent
-from pipeline.core.outcome import Decision, Example, Finding, Hold, HoldEnded, Late, Outcome, Replaced, Sighting
+from pipeline.core.errors import InvalidEvent
+from pipeline.core.events import AnyEvent, LineEvent, Ms
+from pipeline.core.outcome import (
+    Decision,
+    Example,
+    FeatureValue,
+    Finding,
+    Hold,
+    HoldEnded,
+    Late,
+    Level,
+    Outcome,
+    Replaced,
+    Sighting,
+    Stage,
+)
 from pipeline.wire import cloudevents, ocsf
 from pipeline.wire.instant import rfc3339
 from pipeline.wire.refusal import check_utf8, refusal
@@ -31,11 +45,26 @@ class OutRecord(NamedTuple):
     headers: tuple[tuple[str, bytes], ...]
 
 
+class DecisionHead(msgspec.Struct, frozen=True, gc=False):
+    """What a record of ``decisions`` says of its challenge, its features not decoded; the fields are those of ``Decision``."""
+
+    account_id: str
+    otp_id: str
+    time: Ms
+    stage: Stage
+    level: Level
+    probability: float
+    features: msgspec.Raw
+
+
 _event_encoder = msgspec.json.Encoder()
 _event_decoder: msgspec.json.Decoder[AnyEvent] = msgspec.json.Decoder(AnyEvent)
 _line_decoder: msgspec.json.Decoder[LineEvent] = msgspec.json.Decoder(LineEvent)
 _sighting_decoder: msgspec.json.Decoder[Sighting] = msgspec.json.Decoder(Sighting)
 _example_decoder: msgspec.json.Decoder[Example] = msgspec.json.Decoder(Example)
+_head_decoder: msgspec.json.Decoder[DecisionHead] = msgspec.json.Decoder(DecisionHead)
+_features_decoder: msgspec.json.Decoder[dict[str, FeatureValue]] = msgspec.json.Decoder(dict[str, FeatureValue])
+_HEAD_FIELDS = frozenset(DecisionHead.__struct_fields__)
 _EXAMPLE_FIELDS = frozenset(Example.__struct_fields__) | frozenset(Replaced.__struct_fields__)
 
 
@@ -80,6 +109,19 @@ def encode_example(example: Example) -> bytes:
 def decode_example(value: bytes) -> Example:
     """Decode a record of ``examples``. Raises InvalidEvent."""
     return _decoded(_example_decoder, value, _EXAMPLE_FIELDS)
+
+
+def decode_decision_head(value: bytes) -> DecisionHead:
+    """Decode what is needed of every record of ``decisions``, in a third of the time it takes with the features. Raises InvalidEvent."""
+    return _decoded(_head_decoder, value, _HEAD_FIELDS)
+
+
+def decode_features(head: DecisionHead) -> dict[str, FeatureValue]:
+    """Decode the features of a decision. Raises InvalidEvent."""
+    try:
+        return _features_decoder.decode(head.features)
+    except msgspec.ValidationError:
+        raise InvalidEvent("invalid_field", "features has another type than the contract says") from None
 
 
 def encode_sighting(sighting: Sighting) -> bytes:

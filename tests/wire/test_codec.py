@@ -12,7 +12,17 @@ from hypothesis import strategies as st
 from pipeline.core.errors import REFUSALS, InvalidEvent
 from pipeline.core.events import AnyEvent, Beat, LineEvent, LoggedIn, Mark
 from pipeline.core.outcome import Decision, Evidence, Finding, Hold, HoldEnded, Late, Outcome, Reason, RuleHit
-from pipeline.wire.codec import OutcomeEncoder, OutRecord, decode_event, decode_line_event, encode_event, rounded
+from pipeline.wire.codec import (
+    DecisionHead,
+    OutcomeEncoder,
+    OutRecord,
+    decode_decision_head,
+    decode_event,
+    decode_features,
+    decode_line_event,
+    encode_event,
+    rounded,
+)
 
 NOON = 1_795_342_543_120  # 2026-11-22T10:15:43.120Z
 
@@ -143,6 +153,37 @@ def test_a_decision_looks_as_the_contract_says() -> None:
     }
     assert list(decision) == sorted(decision)
     assert set(decision) == {*Decision.__struct_fields__, "mode"} - {"challengers", "control"}, "those are there when there are any"
+
+
+def test_the_head_of_a_decision_is_read_and_its_features_when_they_are_asked_for() -> None:
+    record = OutcomeEncoder("live").encode(DECISION)
+    assert record is not None
+    assert record.value is not None
+    head = decode_decision_head(record.value)
+    written = json.loads(record.value)
+    assert {name: getattr(head, name) for name in DecisionHead.__struct_fields__ if name != "features"}.items() <= written.items()
+    assert decode_features(head) == written["features"]
+    odd = decode_decision_head(record.value.replace(b'"calls":2', b'"calls":[2]'))
+    with pytest.raises(InvalidEvent, match="invalid_field: features has another type than the contract says"):
+        decode_features(odd)
+
+
+@pytest.mark.parametrize(
+    ("was", "is_now", "why"),
+    [
+        (b'"stage":"at_entry"', b'"stage":"elsewhere"', "invalid_field: stage is none of the values that the contract lists"),
+        (b'"otp_id":"otp-1",', b"", "invalid_field: otp_id is missing"),
+        (b'"time":1795342543120', b'"time":"noon"', "invalid_field: time has another type than the contract says"),
+        (b"a new device", b"a new \xff", "not_utf8: byte"),
+    ],
+)
+def test_a_decision_that_cannot_be_read_is_refused_by_its_field(was: bytes, is_now: bytes, why: str) -> None:
+    record = OutcomeEncoder("live").encode(DECISION)
+    assert record is not None
+    assert record.value is not None
+    assert was in record.value
+    with pytest.raises(InvalidEvent, match=why):
+        decode_decision_head(record.value.replace(was, is_now))
 
 
 def test_a_hold_begins_and_ends_under_one_key() -> None:

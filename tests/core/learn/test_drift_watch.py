@@ -7,7 +7,9 @@ from random import Random
 import pytest
 from worlds import SCHEMA, Example, world
 
-from pipeline.core.learn.drift import DAY_MS, Drift, DriftSettings, DriftWatch, Means, Rate, State
+from pipeline.core.learn.drift import Drift, DriftSettings, Means, Rate, State
+from pipeline.core.learn.drift_days import DAY_MS
+from pipeline.core.learn.drift_watch import DriftWatch, Entry
 from pipeline.core.learn.schema import FeatureValue
 
 Seen = tuple[str, int, dict[str, FeatureValue], float, bool]  # id, time in ms, features, log-odds, alert
@@ -26,19 +28,29 @@ def scored(days: Iterable[list[Example]], log_odds: float, alert_rate: float, se
     ]
 
 
+def show(watch: DriftWatch, seen: Seen) -> None:
+    """Show the watch, which has one partition, the decision at an entry."""
+    id_, time, features, log_odds, alert = seen
+    watch.add(0, id_, time, alert, Entry(log_odds, lambda: features))
+
+
+def looked(watch: DriftWatch) -> list[Drift]:
+    """What the days that are over have shown."""
+    return [drift for day in watch.look() if day is not None for drift in day.drifts]
+
+
 def watched(days: Days, watch: DriftWatch | None = None) -> list[tuple[int, Drift]]:
     """What is told of these days, each with the number of the day that showed it. The watch begins in the day before them, and sees a
-    first example of the day behind them.
+    first decision of the day behind them.
     """
-    watch = DriftWatch(SCHEMA) if watch is None else watch
+    watch = DriftWatch(SCHEMA, (0,)) if watch is None else watch
     first, last = days[0][0], days[-1][-1]
-    found, today = [], 0
-    for id_, time, features, log_odds, alert in (
+    found = []
+    for seen in (
         ("before", first[1] - DAY_MS, *first[2:]), *(seen for day in days for seen in day), ("behind", last[1] + DAY_MS, *last[2:])
     ):  # fmt: skip
-        watch.add(id_, time, features, log_odds, alert)
-        found += [(today, drift) for drifts in watch.look() for drift in drifts]
-        today = max(today, time // DAY_MS)
+        show(watch, seen)
+        found += [(drift.day, drift) for drift in looked(watch)]
     return found
 
 
@@ -103,7 +115,7 @@ def test_scores_that_rise_are_seen() -> None:
     assert first.before == pytest.approx(-6.0, abs=0.1)
     assert first.after == pytest.approx(-5.0, abs=0.2)
     assert first.magnitude == first.after - first.before
-    assert first.example == 1 + 4 * 1000
+    assert first.day == 4
 
 
 def test_a_feature_that_changes_and_one_that_goes_missing_are_named() -> None:
@@ -225,7 +237,7 @@ def test_the_same_stream_gives_the_same_drifts() -> None:
     assert run() == run() != []
 
 
-def test_the_order_of_the_examples_of_a_day_does_not_matter() -> None:
+def test_the_order_of_the_decisions_of_a_day_does_not_matter() -> None:
     days = bank(19, 14, 2500, jump)
     found = watched(days)
     assert found != []
@@ -234,41 +246,73 @@ def test_the_order_of_the_examples_of_a_day_does_not_matter() -> None:
     assert watched(days) == found
 
 
-def test_an_example_that_comes_late_counts_into_the_open_day() -> None:
-    days = bank(20, 4, 600)
-    late = [("late", days[0][0][1], *days[0][0][2:])]
-    watch = DriftWatch(SCHEMA)
-    assert watched([days[0], days[1], [*days[2], *late], days[3]], watch) == []
-    assert watch._examples == 2 + 4 * 600 + 1
+def test_what_is_kept_is_bounded_and_a_challenge_counts_once() -> None:
+    watch = DriftWatch(SCHEMA, (0,), DriftSettings(a_day=100))
+    for day in bank(21, 2, 1000):
+        for seen in (*day, *day):
+            show(watch, seen)
+    show(watch, ("behind", 4 * DAY_MS, {}, 0.0, False))
+    steps = list(watch.look())
+    (over,) = [step for step in steps if step is not None]
+    assert over.day == 2
+    assert over.challenges == pytest.approx(1000, rel=0.3)  # 100 kept: a standard error of 10 %
+    assert len([step for step in steps if step is None]) == 100 + -(-over.challenges // 100)
+    assert not watch._over
+    assert len(watch._days) == 1
 
 
-def test_what_is_kept_is_bounded_and_an_example_is_kept_once() -> None:
-    watch = DriftWatch(SCHEMA, DriftSettings(a_day=100))
-    seen = bank(21, 1, 1000)[0]
-    for time in (0, DAY_MS):
-        for id_, _, *rest in (*seen, *seen):
-            watch.add(id_, time, *rest)
-            assert watch._day is not None
-            assert len(watch._day._rows) == len(watch._day._largest) <= 100
-    watch.add("behind", 2 * DAY_MS, {}, 0.0, False)
-    (closed,) = watch._closed
-    assert (len(closed.rows), closed.examples) == (100, 2000)
-    assert len({row.tobytes() for row in closed.rows}) == 100
-    assert all(drifts == [] for drifts in watch.look())
-    assert not watch._closed
+def test_a_challenge_is_shown_by_its_first_decision_at_the_entry() -> None:
+    watch = DriftWatch(SCHEMA, (0,))
+    asked: list[float] = []
+
+    def entry(log_odds: float) -> Entry:
+        def features() -> dict[str, FeatureValue]:
+            asked.append(log_odds)
+            return {"share": 1.0}
+
+        return Entry(log_odds, features)
+
+    watch.add(0, "before", 0, False, entry(0.0))
+    watch.add(0, "a", DAY_MS, True)  # before it was entered
+    watch.add(0, "a", DAY_MS + 1, False, entry(1.0))
+    watch.add(0, "a", DAY_MS + 2, True, entry(2.0))
+    watch.add(0, "b", DAY_MS + 3, False)  # a watch that was never entered
+    watch.add(0, "c", DAY_MS + 4, True)  # an alarm that was never entered
+    watch.add(0, "d", 3 * DAY_MS, False)
+    (over,) = [day for day in watch.look() if day is not None]
+    assert (over.challenges, over.alerts) == (2, 2)
+    assert asked == [0.0, 1.0], "the features of a challenge that is kept are not asked for again"
+    assert watch._score._before is not None
+    assert (watch._score._before.n, watch._score._before.mean) == (1, 1.0)
+
+
+def test_features_that_cannot_be_read_leave_no_trace() -> None:
+    watch = DriftWatch(SCHEMA, (0,))
+
+    def unreadable() -> dict[str, FeatureValue]:
+        raise ValueError("unreadable")
+
+    with pytest.raises(ValueError, match="unreadable"):
+        watch.add(0, "a", DAY_MS, True, Entry(0.0, unreadable))
+    watch.add(0, "behind", 4 * DAY_MS, False)
+    assert list(watch.look()) == []
+    assert watch._days.late == 0
 
 
 def test_a_look_that_was_broken_off_goes_on_where_it_stopped() -> None:
     def run(patience: int) -> list[Drift]:
-        watch, found = DriftWatch(SCHEMA), []
+        watch, found = DriftWatch(SCHEMA, (0,)), []
         days = scored([*steady(9, 3, 600), world(10, 600, flipped=True)], -6.0, 0.0)
-        behind: Seen = ("behind", 5 * DAY_MS, {}, 0.0, False)
-        for day in [*days, [behind]]:
+        before: Seen = ("before", 0, {}, 0.0, False)
+        behind: Seen = ("behind", 7 * DAY_MS, {}, 0.0, False)
+        for day in [[before], *days, [behind]]:
             for seen in day:
-                watch.add(*seen)
-            while watch._closed:
-                for _, drifts in zip(range(patience), watch.look(), strict=False):
-                    found += drifts
+                show(watch, seen)
+            for _, over in zip(range(patience), watch.look(), strict=False):
+                found += [] if over is None else over.drifts
+            while watch._over:
+                for _, over in zip(range(patience), watch.look(), strict=False):
+                    found += [] if over is None else over.drifts
         return found
 
     assert run(10_000) == run(7) != []
@@ -277,13 +321,13 @@ def test_a_look_that_was_broken_off_goes_on_where_it_stopped() -> None:
 def test_a_piece_of_a_day_is_no_day() -> None:
     """A watch that begins at 22:00 does not take the night for what is usual."""
     days = bank(22, 6, 2000)
-    watch = DriftWatch(SCHEMA)
+    watch = DriftWatch(SCHEMA, (0,))
     first = [seen for seen in days[0] if seen[1] % DAY_MS > 22 * 3_600_000]
     found = []
     for day in [first, *days[1:]]:
         for seen in day:
-            watch.add(*seen)
-            found += [drift for drifts in watch.look() for drift in drifts]
+            show(watch, seen)
+            found += looked(watch)
     assert found == []
 
 
@@ -307,7 +351,7 @@ def test_a_mean_of_few_values_is_not_believed() -> None:
 
 
 def test_absurd_values_are_taken_as_they_come() -> None:
-    watch = DriftWatch(SCHEMA)
+    watch = DriftWatch(SCHEMA, (0,))
     for n, value in enumerate((float("inf"), float("-inf"), float("nan"), -1e300, 1e300, "word", None)):
-        watch.add(f"{n}", n * DAY_MS, {name: value for name in ("share", "delay_s", "channel") if value is not None}, 0.0, False)
-        assert all(drifts == [] for drifts in watch.look())
+        show(watch, (f"{n}", n * DAY_MS, {name: value for name in ("share", "delay_s", "channel") if value is not None}, 0.0, False))
+        assert looked(watch) == []
