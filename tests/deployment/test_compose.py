@@ -17,7 +17,7 @@ from pipeline.live.app import STAGES as NEEDED
 FILE = DEPLOY / "compose.yaml"
 COMPOSE = document(FILE)
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
-STAGES = (*NEEDED, AUDIT)
+STAGES = (*NEEDED, "drift", AUDIT)
 OURS = ("topics", *STAGES)
 
 

@@ -18,8 +18,8 @@ from pipeline.live.health import STALLED_S, Health, Listener
 
 FOLDER = DEPLOY / "kubernetes"
 LEARNING = FOLDER / "learning"
-LEARN = "learn"
-STAGES = (*NEEDED, AUDIT, LEARN)
+DRIFT, LEARN = "drift", "learn"
+STAGES = (*NEEDED, DRIFT, AUDIT, LEARN)
 KUSTOMIZATION = document(FOLDER / "kustomization.yaml")
 BASE: list[dict[str, Any]] = [d for name in KUSTOMIZATION["resources"] for d in documents(FOLDER / name)]
 OBJECTS = [*BASE, *documents(LEARNING / "learn.yaml")]

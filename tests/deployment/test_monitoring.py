@@ -30,13 +30,13 @@ RULES: dict[str, dict[str, Any]] = {r["alert"]: r for g in document(PROMETHEUS /
 STORIES = document(PROMETHEUS / "alerts_test.yaml")["tests"]
 DASHBOARD = document(DEPLOY / "grafana" / "dashboards" / "offhook.json")
 PANELS: list[dict[str, Any]] = DASHBOARD["panels"]
-LEARN = "learn"
+DRIFT, LEARN = "drift", "learn"
 TARGET_LABELS = {"job", "instance", "component"}  # what the scrape adds, alike in compose and on Kubernetes
 OF_THE_PROCESS = {"up", "process_start_time_seconds", "process_resident_memory_bytes", "process_cpu_seconds_total"}
 VALUES = {  # what a label may be, where the list is closed
     "feed": set(FEEDS),
-    "component": {*STAGES, AUDIT, LEARN},
-    "stage": {*STAGES, AUDIT, LEARN, *get_args(Stage)},
+    "component": {*STAGES, DRIFT, AUDIT, LEARN},
+    "stage": {*STAGES, DRIFT, AUDIT, LEARN, *get_args(Stage)},
     "reason": set(REFUSALS),
     "type": {t.__struct_config__.tag for t in get_args(AccountEvent)},
     "state": {"assigned", "restored", "compared", "left_out"},
@@ -170,7 +170,7 @@ def test_scraped_are_the_workers_of_the_compose_file() -> None:
         stage, port = address.split(":")
         assert target["labels"] == {"component": stage}
         assert services[stage]["environment"]["OFFHOOK_HTTP_PORT"] == port
-    assert [t["labels"]["component"] for t in job["static_configs"]] == [*STAGES, AUDIT]
+    assert [t["labels"]["component"] for t in job["static_configs"]] == [*STAGES, DRIFT, AUDIT]
     (target,) = document(PROMETHEUS / "targets" / "learning.yaml")
     assert target == {"targets": [f"learn:{services['detect']['environment']['OFFHOOK_HTTP_PORT']}"], "labels": {"component": LEARN}}
     (found,) = job["file_sd_configs"]
@@ -186,7 +186,7 @@ def test_memory_alarm_knows_the_limits_of_the_manifests() -> None:
         if match := re.search(r'component=~?"([a-z|]+)"} > (.*)$', line):
             for stage in match[1].split("|"):
                 bounds[stage] = math.prod(float(f) if "^" not in f else 2.0 ** int(f.split("^")[1]) for f in match[2].split(" * "))
-    for stage in (*STAGES, AUDIT, LEARN):
+    for stage in (*STAGES, DRIFT, AUDIT, LEARN):
         folder = DEPLOY / "kubernetes" / ("learning" if stage == LEARN else "")
         (workers, *_) = yaml.safe_load_all((folder / f"{stage}.yaml").read_text())
         limit = workers["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]["memory"]
