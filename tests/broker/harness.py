@@ -32,6 +32,7 @@ INPUT = {
     "detect": ["events"],
     "campaign": ["sightings"],
     "learn": ["examples"],
+    "drift": ["decisions"],
 }
 
 
@@ -161,7 +162,7 @@ class Deployment:
 
         Campaign reads what detect writes, and detect what campaign writes; that leads to nothing for campaign any more.
         """
-        for stage in ("ingest", "route", "campaign", "detect", "learn"):
+        for stage in ("ingest", "route", "campaign", "detect", "learn", "drift"):
             if stage == "campaign" and {"campaign", "detect"} <= set(stages):
                 self.settled(("detect",), within_s)
             if stage in stages:

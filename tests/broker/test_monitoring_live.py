@@ -19,7 +19,8 @@ from tests.broker.harness import Deployment, ask
 
 pytestmark = pytest.mark.broker
 STAGES = ("ingest", "route", "detect")
-# Has labels and no series before something goes wrong, or where no campaign runs and no model learns (test_campaign, test_models).
+# Has labels and no series before something goes wrong, or where no campaign runs, no model learns and nobody watches for drift
+# (test_campaign, test_models, test_drift_live).
 RARE = {
     "offhook_duplicates_total", "offhook_campaign_news_total", "offhook_models_refused_total", "offhook_drifts_total",
     "offhook_learn_log_loss", "offhook_learned_examples_total",
