@@ -15,6 +15,8 @@ ALIGN: Final = "tests/live/test_align.py"
 LAWS: Final = "tests/core/test_laws.py"
 BEATS: Final = "tests/core/test_beats.py"
 HONEST: Final = "tests/replay/test_honest.py"
+DAYS: Final = "tests/core/learn/test_drift_days.py"
+DRIFT: Final = "tests/live/test_drift_told.py"
 
 
 class Mutant(NamedTuple):
@@ -357,5 +359,30 @@ MUTANTS: Final = (
         "            self._sweep(self._now - self._wait)\n",
         "            self._sweep(self._now - self._wait // 8)\n",
         (HONEST,),
+    ),
+    # --- what has changed
+    Mutant(
+        "day-without-the-slow-partition",
+        "a day is looked at while a partition is still in it: a change is made of what has not been read yet",
+        "pipeline/core/learn/drift_days.py",
+        "        reached = min((newest for partition, newest in self._newest.items() if partition not in self._at_end), default=clock)\n",
+        "        reached = clock\n",
+        (DAYS,),
+    ),
+    Mutant(
+        "late-by-the-reading",
+        "a decision is late by how far other partitions were read: the same log gives other days",
+        "pipeline/core/learn/drift_days.py",
+        "if number <= self._last or self._end(number) <= self._newest[partition]:",
+        "if number <= self._last or self._end(number) <= max(self._newest.values()):",
+        (DAYS,),
+    ),
+    Mutant(
+        "told-by-two",
+        "a worker that starts tells what the one before it has told: somebody is called twice",
+        "pipeline/live/drift.py",
+        "                await self._look(watch, turns, tell=False)\n        watch.at_end(ours)",
+        "                await self._look(watch, turns)\n        watch.at_end(ours)",
+        (DRIFT,),
     ),
 )
