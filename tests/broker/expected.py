@@ -154,8 +154,9 @@ def assert_outputs(deployment: Deployment, expected: Refolded, zombies: bool = F
     """
     for topic in ("alerts", "decisions", "examples", "sightings"):
         found = written(deployment.read(topic))
-        assert [r for r in expected.records[topic] if r not in set(found)] == [], f"{topic} that were not written"
-        assert [r for r in found if r not in set(expected.records[topic])] == [], f"{topic} that should not have been written"
+        there, wanted = set(found), set(expected.records[topic])
+        assert [r for r in expected.records[topic] if r not in there] == [], f"{topic} that were not written"
+        assert [r for r in found if r not in wanted] == [], f"{topic} that should not have been written"
         if topic != "sightings":  # accounts of several partitions write of one entity, and none waits for another
             assert per_key(found) == per_key(list(dict.fromkeys(expected.records[topic]))), f"{topic}: another order"
     holds = [(k.key, k.value, k.headers) for k in deployment.read("holds")]
