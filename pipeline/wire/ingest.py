@@ -105,4 +105,9 @@ class Ingest:
             if occurred_at > arrived_at + self._future:
                 raise InvalidEvent("future", f"occurred_at is more than {self._future // 1000} s after the arrival")
             return address(record, occurred_at, arrived_at)
-        raise refused  # out here, so that the decoder's words, which may quote the value, are not its context
+        try:
+            raise refused  # out here, so that the decoder's words, which may quote the value, are not its context
+        finally:
+            del (
+                refused
+            )  # or it would hold this frame, which holds it, and with them whoever asks: a whole batch, until garbage is collected

@@ -360,6 +360,15 @@ MUTANTS: Final = (
         "            self._sweep(self._now - self._wait // 8)\n",
         (HONEST,),
     ),
+    # --- what is refused
+    Mutant(
+        "refusal-holds-the-batch",
+        "a record that cannot be read keeps the batch it came in alive, until somebody looks for garbage",
+        "pipeline/wire/ingest.py",
+        "            del refused ",
+        "            pass ",
+        ("tests/wire/test_refusals.py",),
+    ),
     # --- what has changed
     Mutant(
         "day-without-the-slow-partition",
