@@ -105,9 +105,9 @@ class Ingest:
             if occurred_at > arrived_at + self._future:
                 raise InvalidEvent("future", f"occurred_at is more than {self._future // 1000} s after the arrival")
             return address(record, occurred_at, arrived_at)
+        # Out here, so that the decoder's words, which may quote the value, are not its context. And let go of: else the refusal would hold
+        # this frame, which holds it, and with them whoever asked, a whole batch, until somebody looks for garbage.
         try:
-            raise refused  # out here, so that the decoder's words, which may quote the value, are not its context
+            raise refused
         finally:
-            del (
-                refused
-            )  # or it would hold this frame, which holds it, and with them whoever asks: a whole batch, until garbage is collected
+            del refused

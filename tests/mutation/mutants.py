@@ -365,8 +365,8 @@ MUTANTS: Final = (
         "refusal-holds-the-batch",
         "a record that cannot be read keeps the batch it came in alive, until somebody looks for garbage",
         "pipeline/wire/ingest.py",
-        "            del refused ",
-        "            pass ",
+        "            del refused\n",
+        "            pass\n",
         ("tests/wire/test_refusals.py",),
     ),
     # --- what has changed
