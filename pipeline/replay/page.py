@@ -40,7 +40,7 @@ def page(title: str, said: Sequence[str], cards: Mapping[str, Scorecard], learne
         *(f"<p>{escape(line)}</p>" for line in said),
         f"<h2>At the policy's threshold ({escape(name)})</h2>",
         table(("", "hits", "of", "share", "95 %"), _headline(card)),
-        _seeds(card.seeds),
+        _seeds(card.seeds, "Rates and budgets for which a single seed has too few benign codes are left out."),
         '<h2>Pictures</h2><div class="plots">',
         figure(recall_plot(card.curve), "Recall over the false-positive rate, by challenge. What matters is on the left."),
         figure(
@@ -158,12 +158,12 @@ def _learning(learned: Learning | None) -> list[str]:
     ]
 
 
-def _seeds(seeds: Mapping[str, Interval]) -> str:
+def _seeds(seeds: Mapping[str, Interval], said: str = "") -> str:
     spans = _spans(seeds)
     if not spans:
         return ""
     rows = ([name, f"{seeds[name].mean:.4f}", f"{low:.4f} to {high:.4f}"] for name, (low, high) in spans.items())
-    return "<h2>Over seeds</h2>" + table(("", "mean", "95 %, Student's t"), rows)
+    return "<h2>Over seeds</h2>" + (f"<p>{escape(said)}</p>" if said else "") + table(("", "mean", "95 %, Student's t"), rows)
 
 
 def table(heads: Iterable[str], rows: Iterable[Sequence[str]]) -> str:

@@ -35,7 +35,7 @@ def rate(hits: int, n: int) -> Rate:
 def scorecard(runs: Sequence[Sequence[Scored]], prior: float) -> Scorecard:
     """Measure the challenges of one run or several (one per seed). ``prior``: attacks per code at a bank."""
     pooled = _measured(runs, prior)
-    each = [figures(pooled)] if len(runs) == 1 else [figures(_measured([run], prior)) for run in runs]
+    each = [figures(pooled if len(runs) == 1 else _measured([run], prior), resolved=True) for run in runs]
     over = {name: interval(values) for name in figures(pooled) if (values := [found[name] for found in each if name in found])}
     return msgspec.structs.replace(pooled, seeds=over)
 
@@ -194,8 +194,11 @@ def interval(values: Sequence[float]) -> Interval:
 SUMMARY = ("caught", "before the entry, with a call", "false alarms per 10,000", "recall at 1e-4", "average precision")
 
 
-def figures(card: Scorecard) -> dict[str, float]:
-    """Every single figure of a card by its name, those left out that rest on nothing: what an interval over seeds is made of."""
+def figures(card: Scorecard, resolved: bool = False) -> dict[str, float]:
+    """Every single figure of a card by its name, those left out that rest on nothing: what an interval over seeds is made of.
+
+    ``resolved``: leave out too what the card has too few benign challenges to resolve: a mean of it says what no false alarm at all costs.
+    """
     found: dict[str, float] = {}
     if card.takeovers:
         found |= {
@@ -211,10 +214,14 @@ def figures(card: Scorecard) -> dict[str, float]:
     if not (card.takeovers and card.benign):
         return found
     for at in card.at_rates:
+        if resolved and not at.resolved:
+            continue
         name = f"recall at {_short(at.false_positive_rate)}"
         found |= {name: at.by_challenge, f"{name}, by account": at.by_account}
     found |= {"average precision": card.average_precision, "ROC AUC": card.auc}
     for budget in card.at_budgets:
+        if resolved and 1e-6 * budget.alerts_per_million * card.benign < 1:
+            continue
         with_ = f"with {budget.alerts_per_million} alerts per million codes"
         found |= {f"recall {with_}": budget.recall, f"precision {with_}": budget.precision}
     return found | {"Brier score": card.calibration.brier, "calibration error": card.calibration.error}

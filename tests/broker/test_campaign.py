@@ -12,7 +12,8 @@ from pipeline.wire.codec import decode_event
 from pipeline.wire.log import LogRecord
 from tests.broker.assessed import said_by, said_by_replay
 from tests.broker.harness import Deployment
-from tests.broker.verifier import verify
+from tests.broker.test_verifier import campaign_faults_are_named
+from tests.broker.verifier import Watch, verify
 
 pytestmark = pytest.mark.broker
 STAGES = ("ingest", "route", "detect", "campaign")
@@ -36,13 +37,15 @@ def test_campaigns_are_told_to_every_partition_and_the_recorded_events_say_the_s
 ) -> None:
     live = deploy()
     live.load(attacked)
-    live.finish({stage: live.start(stage) for stage in STAGES}, within_s=240)
+    with Watch(live) as watch:
+        live.finish({stage: live.start(stage) for stage in STAGES}, within_s=240)
     told = tables(news(live))
     assert sorted(told) == [0, 1, 2, 3]
     assert len({frozenset((entity, known.marks) for entity, known in table.items()) for table in told.values()}) == 1
     assert verify(live, STAGES, beats=False).where["sightings"]["marks"] > 20
     assert any(b"one_caller_on_several_accounts" in (kept.value or b"") for kept in live.read("decisions"))
     assert said_by(live) == said_by_replay(attacked, tmp_path)
+    campaign_faults_are_named(live, watch)
 
 
 def test_kills_of_campaign_between_its_effects_change_no_final_assessment(

@@ -47,7 +47,7 @@ def test_two_workers_killed_and_ended_at_random_lose_nothing_and_say_nothing_els
     assert accounts.where["events"]["recent"] > 1000
 
 
-@pytest.mark.parametrize("stage", ["ingest", "route", "detect", "campaign"])
+@pytest.mark.parametrize("stage", ["ingest", "route", "detect", pytest.param("campaign", marks=pytest.mark.soak)])
 def test_sigterm_under_load_drains_and_nothing_is_read_again(
     deploy: Callable[..., Deployment], inputs: dict[str, Sequence[Any]], stage: str
 ) -> None:
