@@ -28,7 +28,7 @@ class EntryLatency(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Baselines(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Latencies by channel, and shares of logins by user agent; what is not listed is at most as common as the floor. Empty: not known."""
+    """Latencies by channel, and shares of logins by user agent; what is not listed counts as the floor. Empty: not known."""
 
     entry_latency: dict[Channel, EntryLatency] = {}
     user_agent_floor: Annotated[float, Meta(ge=LEAST_SHARE, lt=1.0)] | None = None

@@ -2,9 +2,9 @@
 
 Its state is in memory alone. A worker that starts, or that owns other partitions than before, reads the last days of what its group
 has committed once more and says nothing of them: whoever had committed it has told. What comes after is told, were it a day that ended
-while nobody read. A worker that is killed within a second of telling tells again; one that is killed in a catch-up, while some of its
-partitions are behind the end of a day and others beyond, may tell nothing of that day. Each worker watches the partitions that it
-owns, so two of them tell of the same change twice.
+while nobody read. What a change is measured from is the state of those days, so that a trend that is slower than a week shows it is told
+by a worker that lives for weeks and not by one that starts each week. A worker that is killed within a second of telling tells again.
+Each worker watches the partitions that it owns, so two of them tell of the same change twice.
 """
 
 import asyncio
@@ -107,10 +107,11 @@ class DriftStage:
                 records += len(read)
                 self._health.progressed(self.name, len(read))
                 await self._look(watch, turns, tell=False)
-        watch.at_end(ours)  # of what was committed: what then is over has been told
+        # A day that a partition was still in has not been told, unless it was at its end.
+        watch.at_end([partition for partition, span in spans.items() if span.behind >= span.end])
         await self._look(watch, turns, tell=False)
         watch.at_end(())
-        self._spans, self._next = spans, {partition: max(span) for partition, span in spans.items()}
+        self._spans, self._next = spans, {partition: max(span.first, span.behind) for partition, span in spans.items()}
         for partition in ours:
             self._health.restored(self.name, topic, partition)
         seconds = time.monotonic() - started
@@ -178,6 +179,7 @@ class DriftStage:
 
     def _drifted(self, drift: Drift) -> None:
         metrics.DRIFTS.labels(*what(drift.name)).inc()
+        metrics.DRIFT_TOLD_AT.labels(*what(drift.name)).set(self._now())
         log.warning(
             "drift: %s went %s from %.3g to %.3g (%s, on %s)",
             *(drift.name, drift.direction, drift.before, drift.after, drift.detector, dated(drift.day)),

@@ -164,6 +164,13 @@ DRIFTS = _declare(
     "changes",
     ["what", "feature"],
 )
+DRIFT_TOLD_AT = _declare(
+    Gauge,
+    "offhook_drift_told_timestamp_seconds",
+    "When a change was last told, since 1970: to be heard of, too, where it was told before the first scrape",
+    "seconds",
+    ["what", "feature"],
+)
 LOOP_LAG = _declare(Histogram, "offhook_loop_lag_seconds", "How late the event loop wakes a sleeper", "seconds", (), _SHORT)
 
 PARTITIONS = _declare(

@@ -15,10 +15,13 @@ from pipeline.live.changelog import CHUNK, close
 
 
 class Span(NamedTuple):
-    """Offsets of a partition: the first one that arrived at a time or later, or the end where none has, and the one behind the last."""
+    """Offsets of a partition: the first one that arrived at a time or later, or the end where none has; the one behind the last that was
+    read; and the end of all there is.
+    """
 
     first: int
     behind: int
+    end: int
 
 
 class Past(Protocol):
@@ -75,7 +78,7 @@ class PastReader:
         for place in places:
             committed = await self._consumer.committed(place) or 0
             first = found[place].offset if found[place] is not None else ends[place]
-            out[place.partition] = Span(first, min(committed, ends[place]))
+            out[place.partition] = Span(first, min(committed, ends[place]), ends[place])
         return out
 
     async def read(self, topic: str, spans: dict[int, Span]) -> AsyncIterator[tuple[int, Sequence[Record]]]:

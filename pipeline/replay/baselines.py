@@ -156,7 +156,7 @@ def policy_text(p: Proposal) -> str:
     lines += [f"Left out: {reason}." for reason in p.left]
     text = [*(f"# {line}" for line in lines), "", "[baselines]"]
     if b.user_agent_floor is not None:
-        text.append(f"user_agent_floor = {b.user_agent_floor!r}  # what is not listed is at most this common")
+        text.append(f"user_agent_floor = {b.user_agent_floor!r}  # what is not listed counts as this common")
     for channel, normal in b.entry_latency.items():
         n, accounts = p.entries[channel]
         text += ["", f"[baselines.entry_latency.{channel}]  # {n:,} entries of {accounts:,} accounts"]

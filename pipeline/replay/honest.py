@@ -161,7 +161,7 @@ class Days:
         send = challenge.last_send(entry.occurred_at)
         if send is None:
             counted.left["entries of codes whose dispatch is not in the log"] += 1
-        elif self._is_attack(code, challenge.session_id):
+        elif self._is_attack(code, challenge.session_id) or (code[0], challenge.session_id) in self._attacked:
             counted.left["entries of known attacks and tests"] += 1
         else:
             counted.latencies.setdefault(send.channel, Counter())[entry.occurred_at - send.occurred_at] += 1

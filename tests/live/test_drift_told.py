@@ -110,7 +110,7 @@ class Broker:
 
     async def spans(self, topic: str, partitions: Collection[int], since: int) -> dict[int, Span]:
         first = {p: sum(record.timestamp < since for record in self.held[p]) for p in partitions}
-        return {p: Span(first[p], self.committed[p]) for p in partitions}
+        return {p: Span(first[p], self.committed[p], len(self.held[p])) for p in partitions}
 
     async def read(self, topic: str, spans: dict[int, Span]) -> AsyncIterator[tuple[int, Sequence[Fetched]]]:
         for partition, span in spans.items():
@@ -185,6 +185,9 @@ def test_a_drift_is_an_event_and_a_count(name: str, labels: dict[str, str], capl
     before = metrics.REGISTRY.get_sample_value("offhook_drifts_total", labels) or 0
     Worker(Broker()).stage._drifted(Drift(name, "adwin", "down", -0.3, 0.9, 0.6, FIRST))
     assert metrics.REGISTRY.get_sample_value("offhook_drifts_total", labels) == before + 1
+    assert metrics.REGISTRY.get_sample_value("offhook_drift_told_timestamp_seconds", labels) == FIRST * DAY_MS / 1000 + 43_200, (
+        "noon of today"
+    )
     (record,) = caplog.records
     line = JsonLines().format(record)
     for said in (f'"drift":"{name}"', '"before":0.9', '"after":0.6', "on 2024-10-04", '"action":"see whether a feed'):
@@ -246,6 +249,23 @@ def test_a_day_that_ended_while_nobody_read_is_told_at_the_start(caplog: pytest.
         broker.write_days([5])
         await (second := Worker(broker, today=5)).assigned()
         await second.read_all()
+        assert told(caplog) == [SLOWLY]
+
+    asyncio.run(story())
+
+
+def test_a_day_that_a_partition_was_still_in_is_told_by_the_next_worker(caplog: pytest.LogCaptureFixture) -> None:
+    """One partition was read to its end and the other hardly at all when the worker was ended: nothing of the change was told."""
+    broker = Broker()
+    broker.write_days(range(9), slow=range(4, 9))
+
+    async def story() -> None:
+        await (first := Worker(broker, today=8)).assigned()
+        await first.read(1, 100)
+        await first.read(0)
+        assert told(caplog) == []
+        await (second := Worker(broker, today=8)).assigned()
+        await second.read(1)
         assert told(caplog) == [SLOWLY]
 
     asyncio.run(story())

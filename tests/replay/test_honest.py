@@ -99,6 +99,18 @@ def test_what_is_known_to_be_an_attack_teaches_nothing_whatever_a_disposition_na
     assert found.left == Counter({"entries of known attacks and tests": 1, "logins of known attacks and tests": 1})
 
 
+def test_the_other_codes_of_a_session_that_is_known_to_be_an_attack_teach_nothing() -> None:
+    log = Log()
+    code(log, "acc-1", START, "first", 9)
+    code(log, "acc-1", START + 30_000, "second", 100)
+    session = [msgspec.structs.replace(r, value=(r.value or b"").replace(b"s-second", b"s-first")) for r in log.by_arrival()]
+    other = Log()
+    verdict(other, "acc-1", "true_positive", at=START + DAY, finding_uid=finding_uid("acc-1", "o-first"))
+    found = counted([*session, *other.by_arrival()])
+    assert entries(found) == 0
+    assert found.left["entries of known attacks and tests"] == 2
+
+
 def test_the_last_word_on_a_code_counts() -> None:
     log = Log()
     code(log, "acc-1", START, "one", 9)
