@@ -20,6 +20,7 @@ from tests.live.test_drift_told import A_DAY, FIRST, judged
 
 pytestmark = pytest.mark.broker
 DRIFTS = "offhook_drifts_total"
+TOLD_AT = "offhook_drift_told_timestamp_seconds"
 
 
 def write(live: Deployment, days: range, slow: range) -> None:
@@ -37,12 +38,14 @@ def test_a_change_is_told_when_its_day_is_over_and_not_again_by_the_next_worker(
     slow = {"what": "feature", "feature": "entry_latency_s"}
     live.append("decisions", [Outgoing(b"account", b"nonsense")], to=0)
     write(live, range(5), slow=range(4, 6))
+    started = time.time()
     first = live.start("drift", http_port=ports[0])
     live.settled(("drift",))
     assert total(samples(ports[0]), DRIFTS, **slow) == 0, "the day that shows it is not over"
     write(live, range(5, 6), slow=range(4, 6))
     live.until(lambda: total(samples(ports[0]), DRIFTS) == 1, "the change is told")
     assert total(samples(ports[0]), DRIFTS, **slow) == 1
+    live.until(lambda: total(samples(ports[0]), TOLD_AT, **slow) > started, "and when")
     live.settled(("drift",))
 
     first.send_signal(signal.SIGKILL)
@@ -51,7 +54,7 @@ def test_a_change_is_told_when_its_day_is_over_and_not_again_by_the_next_worker(
     wait_until_ready(ports[1])
     found = samples(ports[1])
     assert total(found, "offhook_restored_records_total", stage="drift") == 1 + 6 * A_DAY
-    assert total(found, DRIFTS) == 0, "it was told"
+    assert total(found, DRIFTS) == total(found, TOLD_AT) == 0, "it was told"
     write(live, range(6, 8), slow=range(4, 6))
     live.until(lambda: total(samples(ports[1]), DRIFTS) == 1, "the end of the change is told: its beginning is known")
     live.settled(("drift",))
