@@ -2,8 +2,8 @@
 
 Its state is in memory alone. A worker that starts, or that owns other partitions than before, reads the last days of what its group
 has committed once more and says nothing of them: whoever had committed it has told. What comes after is told, were it a day that ended
-while nobody read. What a change is measured from is the state of those days, so that a trend that is slower than a week shows it is told
-by a worker that lives for weeks and not by one that starts each week. A worker that is killed within a second of telling tells again.
+while nobody read. A change is measured from the state of those days, so that a trend too slow for a week to show is told by a worker that
+lives for weeks, and not by one that starts each week. A worker that is killed within a second of telling tells again.
 Each worker watches the partitions that it owns, so two of them tell of the same change twice.
 """
 
