@@ -107,19 +107,7 @@ class ChangelogReader:
         self.tell: Callable[[int], None] = lambda records: None  # called with how many records were read, once for each fetch that had some
 
     async def __aenter__(self) -> "ChangelogReader":
-        self._consumer = AIOKafkaConsumer(
-            **self._connection,
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            fetch_max_bytes=32 << 20,
-            max_partition_fetch_bytes=8 << 20,
-            fetch_max_wait_ms=50,
-        )
-        try:
-            await self._consumer.start()
-        except BaseException:
-            await close(self._consumer)
-            raise
+        self._consumer = await bulk_reader(self._connection, max_partition_fetch_bytes=8 << 20)
         self._consumer.assign([self._tp])
         return self
 
@@ -147,6 +135,24 @@ class ChangelogReader:
                         take(record.key, record.value)
                 self.tell(len(records))
         return end
+
+
+async def bulk_reader(connection: dict[str, Any], **options: Any) -> Any:
+    """Start a consumer of aiokafka that reads a great deal from where it is told to, and commits nothing. End it with ``close``."""
+    consumer = AIOKafkaConsumer(
+        **connection,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        fetch_max_bytes=32 << 20,
+        fetch_max_wait_ms=50,
+        **options,
+    )
+    try:
+        await consumer.start()
+    except BaseException:
+        await close(consumer)
+        raise
+    return consumer
 
 
 async def close(consumer: Any) -> None:

@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator, Collection, Sequence
 from types import TracebackType
 from typing import Any, NamedTuple, Protocol
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 
 from pipeline.core.events import Ms
 from pipeline.live.batch import Record
-from pipeline.live.changelog import CHUNK, close
+from pipeline.live.changelog import CHUNK, bulk_reader, close
 
 
 class Span(NamedTuple):
@@ -49,20 +49,8 @@ class PastReader:
         self._consumer: Any = None
 
     async def __aenter__(self) -> "PastReader":
-        self._consumer = AIOKafkaConsumer(
-            **self._connection,
-            group_id=self._group,  # to ask what is committed; without a subscription it joins nothing
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            fetch_max_bytes=32 << 20,
-            max_partition_fetch_bytes=4 << 20,
-            fetch_max_wait_ms=50,
-        )
-        try:
-            await self._consumer.start()
-        except BaseException:
-            await close(self._consumer)
-            raise
+        # The group is there to ask what it has committed: without a subscription nobody joins it.
+        self._consumer = await bulk_reader(self._connection, max_partition_fetch_bytes=4 << 20, group_id=self._group)
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
