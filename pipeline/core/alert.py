@@ -12,7 +12,7 @@ from pipeline.core.policy import Policy
 from pipeline.core.profile import Profile
 from pipeline.core.rules import RULES_BY_NAME
 from pipeline.core.timeline import Track
-from pipeline.core.usual import beside, sentence
+from pipeline.core.usual import beside, sentence, surge_sentence
 
 TRAITS = 8  # reasons shown on an alert: more than an analyst reads
 VERDICTS: dict[str, int] = {  # OCSF verdict_id (contract.md, dispositions)
@@ -246,6 +246,9 @@ def story(a: Assessment, profile: Profile, policy: Policy) -> str:
     ):
         if count is not None:
             parts.append(f"{what} {count} accounts with an open code within the hour.")
+    surged = surge_sentence(f, e, policy)
+    if surged is not None:
+        parts.append(surged)
     if f.hours_since_sim_swap is not None and f.hours_since_sim_swap <= 240:
         parts.append(f"The SIM was swapped {f.hours_since_sim_swap:.0f} h before.")
     return " ".join(parts)

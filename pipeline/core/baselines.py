@@ -1,4 +1,4 @@
-"""What is normal for everybody? Tables of past days that the policy carries, beside which an entry and a browser are held.
+"""What is normal for everybody? Tables of past days that the policy carries, beside which an entry, a browser and an hour are held.
 
 State is per account and per partition: a population's normal that was learned live would depend on the order of records, on partitions
 and on restarts. So `offhook baselines` computes it from past days of a log and proposes it, and it is in force when a policy says so.
@@ -17,6 +17,7 @@ MOST_Z = 10.0  # spreads: further out says nothing more
 LEAST_SPREAD = 0.1  # of ln(1 + s), a tenth of the latency: no channel is steadier than this; keeps a z-score finite
 LEAST_SHARE = 1e-7  # of logins: no log of a bank says more
 Agent = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{11}$")]  # the digest that events carry, never a user agent itself
+Hours = Annotated[tuple[Annotated[float, Meta(ge=0.0, le=1e8)], ...], Meta(min_length=24, max_length=24)]
 ShareOfLogins = Annotated[float, Meta(ge=LEAST_SHARE, le=1.0)]
 
 
@@ -27,12 +28,21 @@ class EntryLatency(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     spread: Annotated[float, Meta(ge=LEAST_SPREAD, le=5.0)]  # of ln(1 + s): 1.4826 times the median absolute deviation
 
 
+class Codes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How many accounts of the whole bank are sent a code in five minutes: by day, Monday first, and hour (UTC)."""
+
+    share: Annotated[float, Meta(gt=0.0, le=1.0)]  # of the accounts is counted, chosen by hash: what a stage in one place can count
+    spread: Annotated[float, Meta(ge=LEAST_SPREAD, le=5.0)]  # of ln(1 + n)
+    accounts: Annotated[tuple[Hours, ...], Meta(min_length=7, max_length=7)]
+
+
 class Baselines(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Latencies by channel, and shares of logins by user agent; what is not listed counts as the floor. Empty: not known."""
+    """Latencies by channel, shares of logins by user agent (what is not listed counts as the floor), codes by hour. Empty: not known."""
 
     entry_latency: dict[Channel, EntryLatency] = {}
     user_agent_floor: Annotated[float, Meta(ge=LEAST_SHARE, lt=1.0)] | None = None
     user_agents: Annotated[dict[Agent, ShareOfLogins], Meta(max_length=MOST_AGENTS)] = {}
+    codes: Codes | None = None
 
     def __post_init__(self) -> None:
         shares, floor = self.user_agents.values(), self.user_agent_floor

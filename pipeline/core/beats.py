@@ -12,6 +12,7 @@ import msgspec
 from pipeline.core.campaign import Known
 from pipeline.core.events import EVIDENCE_FEEDS, LINE_FEEDS, LINES, Activation, Beat, Feed, Mark, Ms
 from pipeline.core.policy import Policy
+from pipeline.core.surge import Surge
 
 BEAT_MS = 1000  # one beat a second of arrival time (architecture.md)
 QUIET_FEEDS: frozenset[str] = frozenset(("phone-links", "account-changes", "dispositions", "snoozes"))  # silence is normal in these
@@ -132,7 +133,7 @@ class ClockState(msgspec.Struct, array_like=True, gc=False):
     """What a partition knows of time after a record: its offset, the time, and the marks it rests on.
 
     ``waited``: for how long what is behind has been waited for (ms); ``heard_at``: the latest beat's arrival time; ``campaigns``: those
-    that run, by entity.
+    that run, by entity; ``surges``: stretches of time with unusually many codes, by their beginning (ms).
     """
 
     offset: int = -1
@@ -144,6 +145,7 @@ class ClockState(msgspec.Struct, array_like=True, gc=False):
     heard_at: Ms = 0
     activation: Activation | None = None  # the one in force
     campaigns: dict[str, Known] = {}
+    surges: dict[Ms, Surge] = {}
 
 
 class Clock:

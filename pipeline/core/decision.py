@@ -30,6 +30,7 @@ from pipeline.core.outcome import Challenger, Decision, Evidence, Level, RuleHit
 from pipeline.core.policy import Policy, Thresholds
 from pipeline.core.profile import Profile
 from pipeline.core.sampling import is_control
+from pipeline.core.surge import Surge
 from pipeline.core.timeline import RecentEvent
 
 FEED_OF: dict[type, tuple[str, str]] = {
@@ -71,12 +72,13 @@ def assess(
     account_id: str,
     thresholds: Thresholds | None = None,
     campaigns: dict[str, Known] | None = None,
+    surges: dict[Ms, Surge] | None = None,
 ) -> Assessment:
     """Assess an episode: features, rules, score, level and stage.
 
-    ``thresholds``: instead of the policy's; ``campaigns``: those that run, by entity.
+    ``thresholds``: instead of the policy's; ``campaigns``: those that run, by entity; ``surges``: of codes, by their beginning (ms).
     """
-    heard = Heard(campaigns, account_id) if campaigns else None
+    heard = Heard(campaigns or {}, surges or {}, account_id) if campaigns or surges else None
     features, call = features_module.extract(episode, profile, policy, account_id, heard)
     hits = rules_module.hits(features, policy)
     score = model.score(features, hits)

@@ -11,7 +11,7 @@ from operator import attrgetter
 
 import msgspec
 
-from pipeline.core import alert, kept
+from pipeline.core import alert, kept, surge
 from pipeline.core.breaker import Breaker
 from pipeline.core.campaign import Known
 from pipeline.core.decision import Assessment, assess, decision, evidence
@@ -30,7 +30,7 @@ from pipeline.core.events import (
 )
 from pipeline.core.lesson import lesson
 from pipeline.core.model import Model, Scoring
-from pipeline.core.outcome import HoldEnded, Late, Outcome
+from pipeline.core.outcome import HoldEnded, Late, Outcome, Sighting
 from pipeline.core.policy import Policy, Thresholds
 from pipeline.core.profile import DAY_MS, Profile, copied, seal, teach, with_line_change, with_link, with_verdict
 from pipeline.core.relevance import matters
@@ -48,7 +48,8 @@ class Detector:
     """The fold with its policy and model.
 
     Set from the beats: ``missing`` names the feeds that are absent now, and all that arrived up to ``read_to`` (ms) has been folded;
-    None before the first beat: an arrival is then taken to mean that nothing before it is to come. ``campaigns``: those that run now.
+    None before the first beat: an arrival is then taken to mean that nothing before it is to come. ``campaigns``: those that run now;
+    ``surges``: when unusually many codes were sent.
     ``observe`` is told of every assessment with its account, whether or not anything is said; it must not change anything. ``breaker`` is
     the partition's, and knows the record that is folded.
     """
@@ -62,6 +63,7 @@ class Detector:
         self.read_to: Ms | None = None
         self.breaker = Breaker(policy.flood)
         self.campaigns: dict[str, Known] = {}
+        self.surges: dict[Ms, surge.Surge] = {}
         self.observe: Callable[[str, Assessment], None] | None = None
         self._lateness = 1000 * policy.bounds.lateness_s
         self._slack = 1000 * policy.bounds.slack_s
@@ -134,9 +136,19 @@ class Detector:
             self._drop_one(t)
         if type(event) is OtpDispatched or type(event) is OtpEntered:
             self._track(t, event.otp_id)
+            self._count(t, event, out)
         if t.tracks:
             self._sight(t, event, out)
             self._reassess_touched(t, event, out)
+
+    def _count(self, t: Timeline, event: OtpDispatched | OtpEntered, out: list[Outcome]) -> None:
+        """Say that the account was sent a code, where it is one of those by which the codes of the whole bank are counted."""
+        codes, at = self.policy.baselines.codes, event.occurred_at
+        if codes is None or type(event) is OtpEntered or event.status == "delivered" or t.account_id in self.policy.test_accounts:
+            return
+        if surge.counts(t.account_id, at, codes):
+            said = Sighting(entity=surge.entity_of(at), account_id=t.account_id, occurred_at=at, arrived_at=event.arrived_at)
+            out.append(said)
 
     def _sight(self, t: Timeline, event: RecentEvent, out: list[Outcome]) -> None:
         """Say whom the account met while a code was open, and remember it for when a campaign becomes known."""
@@ -208,7 +220,7 @@ class Detector:
         episode = build(t.recent, otp_id, now, self.policy)
         if episode is None:
             return None
-        return assess(episode, t.profile, self.policy, self.model, t.account_id, self.thresholds, self.campaigns)
+        return assess(episode, t.profile, self.policy, self.model, t.account_id, self.thresholds, self.campaigns, self.surges)
 
     def _reassess(self, t: Timeline, track: Track, now: Ms, out: list[Outcome], keep: bool = False, final: bool = False) -> None:
         """Assess a challenge and say what is new. ``keep``: a decision whatever the level; ``final``: one if it differs from the last."""
@@ -335,7 +347,7 @@ class Detector:
 
     def _settle(self, t: Timeline, track: Track, at: Ms, out: list[Outcome]) -> None:
         """Say the last word on a challenge, learn what is normal from it, and forget its track."""
-        if track.seen != track.said or track.revision != t.profile.revision or not track.used:
+        if track.seen != track.said or track.revision != t.profile.revision or not track.used or surge.around(self.surges, track.start):
             self._reassess(t, track, at, out, final=True)
             track = next(x for x in t.tracks if x.otp_id == track.otp_id)
         challenge = challenge_of(t.recent, track.otp_id)

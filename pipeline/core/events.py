@@ -249,6 +249,18 @@ class CampaignSeen(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", 
     marks: tuple[CampaignMark, ...]
 
 
+@final
+class CodesSurged(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="codes_surged", gc=False):
+    """In the five minutes from ``at`` (ms) on, more accounts of the whole bank were sent a code than is usual at this hour.
+
+    ``z``: by how many spreads, in half ones; it is said again when it has grown. In every partition of ``events``, and of no account.
+    """
+
+    at: Ms
+    arrived_at: Ms
+    z: Annotated[float, Meta(ge=0.0, le=10.0)]
+
+
 AccountEvent = (
     LoggedIn
     | OtpDispatched
@@ -273,11 +285,13 @@ class LinkChanged(Event, frozen=True, kw_only=True, tag="link_changed", omit_def
     status: Literal["linked", "unlinked", "learned"]
 
 
-Keyless = Beat | Activation | CampaignSeen  # in every partition of ``events``, and of no account
-AnyEvent = AccountEvent | Beat | Activation | CampaignSeen  # a record of ``events``
+Keyless = Beat | Activation | CampaignSeen | CodesSurged  # in every partition of ``events``, and of no account
+AnyEvent = AccountEvent | Keyless  # a record of ``events``
 LineEvent = TelephonyEvent | LinkChanged | Beat  # a record of ``lines``
 
 
 def account_of(event: AnyEvent) -> str:
     """The account that a record of ``events`` is about; empty for what has none."""
-    return "" if type(event) is Beat or type(event) is Activation or type(event) is CampaignSeen else event.account_id
+    if type(event) is Beat or type(event) is Activation or type(event) is CampaignSeen or type(event) is CodesSurged:
+        return ""
+    return event.account_id

@@ -1,4 +1,5 @@
-"""Which callers, senders, devices and addresses are on several accounts at once? One partition of ``sightings``, folded record by record.
+"""Which callers, senders, devices and addresses are on several accounts at once, and how many accounts are sent codes? One partition of
+``sightings``, folded record by record.
 
 Per entity it keeps the marks of some hours, in slots: as many small tables as there are first bytes of a hash, so that state is bounded
 by what happens in those hours and nothing is ever to be deleted. What it says of a campaign is a function of the set of sightings.
@@ -9,9 +10,10 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
+from pipeline.core import surge
 from pipeline.core.campaign import joined, runs, short_name, since
 from pipeline.core.errors import UnsupportedState
-from pipeline.core.events import CampaignMark, CampaignSeen, Ms
+from pipeline.core.events import CampaignMark, CampaignSeen, CodesSurged, Ms
 from pipeline.core.outcome import Sighting
 from pipeline.core.policy import Policy
 from pipeline.core.store import Encoded, InMemory, Store
@@ -74,7 +76,7 @@ class Gatherer:
         self._offset = self._settled = -1
         self._now: Ms = 0
 
-    def fold(self, offset: int, sighting: Sighting) -> CampaignSeen | None:
+    def fold(self, offset: int, sighting: Sighting) -> CampaignSeen | CodesSurged | None:
         """Fold one sighting; returns what there is to say of its entity in every partition of ``events``, if that is new."""
         if offset <= self._settled:
             return None
@@ -87,18 +89,28 @@ class Gatherer:
         oldest = self._now - self._keep
         if sighting.occurred_at < oldest:
             return None
-        at = sighting.occurred_at // self._step * self._step
+        of_codes = surge.is_of_codes(sighting.entity)
+        step, most = (surge.STRETCH_MS, surge.NAMES) if of_codes else (self._step, self._policy.campaigns.most)
+        at = sighting.occurred_at // step * step
         new = CampaignMark(at, () if sighting.exempt else (short_name(sighting.account_id),), sighting.exempt)
         have = slot.entities.get(sighting.entity, ())
-        marks = joined(have, (new,), self._policy.campaigns.most)
+        marks = joined(have, (new,), most)
         if marks == have:
             return None
         kept = {entity: left for entity, known in slot.entities.items() if (left := since(known, oldest))}
-        kept[sighting.entity] = marks = since(marks, oldest - self._step)
+        kept[sighting.entity] = marks = since(marks, oldest - step)
         self._slots.put(name, Slot(STATE_VERSION, offset, kept))
+        if of_codes:
+            return self._surged(have, marks, sighting.arrived_at)
         if not runs(marks, self._policy):
             return None
         return CampaignSeen(entity=sighting.entity, arrived_at=sighting.arrived_at, marks=marks)
+
+    def _surged(self, before: tuple[CampaignMark, ...], now: tuple[CampaignMark, ...], arrived_at: Ms) -> CodesSurged | None:
+        codes = self._policy.baselines.codes
+        if codes is None or (z := surge.level(now, codes)) <= surge.level(before, codes):
+            return None
+        return CodesSurged(at=now[-1].at, arrived_at=arrived_at, z=z)
 
     def changes(self) -> dict[str, bytes]:
         """Encoded state of every slot that changed since the last call."""

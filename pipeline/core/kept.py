@@ -36,7 +36,7 @@ STORED: Final[tuple[str, ...]] = (
     "calls_usual_per_day", "logins_usual_per_day", "test_account", "changes_after", "takeover_change", "device_bound", "money_moved",
     "same_caller_accounts", "same_sender_accounts", "same_device_accounts", "same_network_accounts", "hours_since_other_country",
     "failed_logins_1h", "codes_usual_per_day", "call_lag_s", "takeover_before", "hours_since_takeover",
-    "false_alarms_90d", "entry_latency_channel_z", "user_agent_rarity",
+    "false_alarms_90d", "entry_latency_channel_z", "user_agent_rarity", "code_surge_z",
 )  # fmt: skip
 ORDER: Final = (*STORED, *(name for name in FIELDS if name not in STORED))
 _PLACES: Final = tuple(FIELDS.index(name) if name in FIELDS else None for name in ORDER)

@@ -211,7 +211,7 @@ class Example(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 class Sighting(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """A caller, text sender, device or address met an account while a code was open; ``exempt``: it was the institution's own.
 
-    ``entity``: what it is and its token, such as ``caller:k1:...``.
+    ``entity``: what it is and its token, such as ``caller:k1:...``. ``codes:`` and when five minutes begin (s): it was sent a code in them.
     """
 
     entity: str

@@ -8,14 +8,14 @@ from heapq import heappop, heappush
 
 import msgspec
 
-from pipeline.core import campaign
+from pipeline.core import campaign, surge
 from pipeline.core import timeline as timeline_module
 from pipeline.core.beats import Clock, ClockState
 from pipeline.core.breaker import Breaker
 from pipeline.core.champion import NoModels, NotEquipped, Shelf, found, put_in_force
 from pipeline.core.detector import Detector, new_timeline
 from pipeline.core.errors import UnsupportedState
-from pipeline.core.events import Activation, AnyEvent, Beat, CampaignSeen, Ms
+from pipeline.core.events import Activation, AnyEvent, Beat, CampaignSeen, CodesSurged, Ms
 from pipeline.core.meetings import Meetings
 from pipeline.core.model import Model
 from pipeline.core.outcome import Outcome, Sighting
@@ -41,7 +41,7 @@ class Partition:
         self._models = models or NoModels()
         self._by_hand = Model(policy)
         self.equipped = True  # do the models that the activation in force names stand ready?
-        self.detector.campaigns = self._clock.state.campaigns
+        self.detector.campaigns, self.detector.surges = self._clock.state.campaigns, self._clock.state.surges
         self._settled = -1  # all records up to here are durable: skipped wholesale
         self._offset = -1
         self.tripped: list[tuple[str, Exception]] = []  # accounts whose deadline tripped a bug of ours; the driver takes them out
@@ -65,6 +65,9 @@ class Partition:
             return self._activate(offset, event)
         if type(event) is CampaignSeen:
             return self._hear(offset, event)
+        if type(event) is CodesSurged:  # what happens on an account from here on is held beside it, and every code when it is settled
+            surge.hear(self.detector.surges, event)
+            return []
         account = event.account_id
         timeline = self._accounts.get(account)
         if timeline is None:
@@ -75,7 +78,7 @@ class Partition:
         self._before[account] = timeline if timeline.offset >= 0 else None
         self._put(offset, timeline.deadline, new)
         for outcome in outcomes:
-            if type(outcome) is Sighting:
+            if type(outcome) is Sighting and not surge.is_of_codes(outcome.entity):
                 self._meetings.add(outcome.entity, account, outcome.arrived_at)
         return outcomes
 
@@ -149,6 +152,7 @@ class Partition:
         for entry in ahead:
             heappush(heap, entry)
         campaign.forget(self.detector.campaigns, now, self._policy)  # not before the deadlines that could still ask
+        surge.forget(self.detector.surges, now, self._policy)
         self._meetings.forget(now, self._policy)
         return outcomes
 
@@ -211,7 +215,7 @@ class Partition:
         except (msgspec.DecodeError, UnicodeDecodeError) as e:
             raise UnsupportedState(f"the clock of a partition is damaged: {type(e).__name__}") from None
         self._clock = Clock(self._policy, known)
-        self.detector.campaigns = self._clock.state.campaigns
+        self.detector.campaigns, self.detector.surges = self._clock.state.campaigns, self._clock.state.surges
         self.detector.read_to = self._clock.now if self._clock.heard else None
         self.detector.missing = self._clock.missing
         self._settled = self._offset = self._clock.state.offset
@@ -257,7 +261,7 @@ class Partition:
         self._heap.clear()
         self._meetings = Meetings()
         self._clock = Clock(self._policy)
-        self.detector.campaigns = self._clock.state.campaigns
+        self.detector.campaigns, self.detector.surges = self._clock.state.campaigns, self._clock.state.surges
         self.detector.read_to, self.detector.missing = None, ()
         self.equip()
         self.detector.breaker = Breaker(self._policy.flood)

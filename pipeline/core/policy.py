@@ -14,6 +14,7 @@ from msgspec import Meta
 from pipeline.core.baselines import Baselines
 from pipeline.core.outcome import MOST_WEIGHT
 
+SURGE_STRETCH_S = 300  # codes of the whole bank are counted in stretches of this length; `offhook baselines` says what is usual in one
 Seconds = Annotated[int, Meta(ge=1, le=400 * 86400)]
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]
 Count = Annotated[int, Meta(ge=1, le=100_000)]
@@ -165,6 +166,8 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True)
             raise ValueError("campaigns.most must not be below campaigns.accounts")
         if self.campaigns.step_s > min(self.bounds.slack_s, self.windows.after_s):
             raise ValueError("campaigns.step_s must not exceed bounds.slack_s or windows.after_s: a code is settled that much later")
+        if self.baselines.codes is not None and min(self.bounds.slack_s, self.windows.after_s) < SURGE_STRETCH_S:
+            raise ValueError(f"baselines.codes needs bounds.slack_s and windows.after_s of {SURGE_STRETCH_S} s or more")
 
     @cached_property
     def id(self) -> str:

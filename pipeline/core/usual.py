@@ -7,6 +7,7 @@ from pipeline.core.episode import Episode
 from pipeline.core.features import Features
 from pipeline.core.policy import Policy
 from pipeline.core.profile import HOUR_MS, Profile, Seen
+from pipeline.core.surge import usual_at
 
 SHOWN = 3  # networks, countries and hours named: those used most
 _PLACES = 2  # decimals of rates
@@ -33,6 +34,18 @@ def beside(data: dict[str, object], f: Features, e: Episode, profile: Profile, p
             data[name] = {"value": value, "usual": _most(known)}
     if f.caller_never_seen is not None:
         data["caller_never_seen"] = {"value": f.caller_never_seen, "usual": len(profile.peers)}
+    codes = policy.baselines.codes
+    if f.code_surge_z and codes is not None:
+        data["code_surge_z"] = {"value": f.code_surge_z, "usual_accounts": usual_at(codes, e.start)}
+
+
+def surge_sentence(f: Features, e: Episode, policy: Policy) -> str | None:
+    """Say that unusually many customers were sent codes, or nothing."""
+    codes = policy.baselines.codes
+    if not f.code_surge_z or codes is None:
+        return None
+    usual = f"usual {usual_at(codes, e.start):,.0f} in five minutes"
+    return f"Around then codes went out to unusually many customers: {f.code_surge_z:g} spreads above the {usual} of this hour."
 
 
 def _of_channel(e: Episode, policy: Policy) -> EntryLatency | None:

@@ -1,4 +1,5 @@
-"""Which callers, senders, devices and addresses are on several accounts at once? The live stage around core.gatherer: ``sightings`` in.
+"""Which callers, senders, devices and addresses are on several accounts at once, and do unusually many get codes? The live stage around
+core.gatherer: ``sightings`` in.
 
 What it says goes to every partition of ``events``, where detect keeps it: the accounts that an entity has met may be in any of them.
 """
@@ -42,7 +43,7 @@ class CampaignStage(FoldingStage[Gatherer]):
             raise guarded(slot, e) from e
         if seen is None:
             return
-        metrics.CAMPAIGN_NEWS.labels(metrics.kind_of(seen.entity)).inc()
+        metrics.CAMPAIGN_NEWS.labels(metrics.kind_of(sighting.entity)).inc()
         assert self._outbox is not None
         said = OutRecord("events", None, encode_event(seen), ())
         for partition in range(self._outbox.partitions(self._prefix + "events")):

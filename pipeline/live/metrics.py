@@ -101,12 +101,16 @@ ALERT_LATENCY = _declare(
 SIGHTINGS = _declare(
     Counter,
     "offhook_sightings",
-    "Callers, text senders, devices and addresses that an account met while a code was open, for the campaign stage to count",
+    "Callers, senders, devices and addresses that an account met while a code was open, and accounts sent a code, for campaign to count",
     "sightings",
     ["kind"],
 )
 CAMPAIGN_NEWS = _declare(
-    Counter, "offhook_campaign_news", "What the campaign stage told all partitions of one that is on several accounts", "records", ["kind"]
+    Counter,
+    "offhook_campaign_news",
+    "What the campaign stage told all partitions of one that is on several accounts, or of a surge of codes",
+    "records",
+    ["kind"],
 )
 CAMPAIGNS = _declare(
     Gauge, "offhook_campaigns", "Callers, senders, devices and addresses on several accounts that detect knows of now", "entities"
@@ -206,7 +210,7 @@ for _what in PARITY_WHAT:  # a series that begins with its first fault would sho
     PARITY_MISMATCHES.labels(_what)
 
 
-KINDS: Final = ("caller", "sender", "device", "network")  # of entities, as core.sighting names them
+KINDS: Final = ("caller", "sender", "device", "network", "codes")  # of entities, as core.sighting and core.surge name them
 
 _FOLDED: Final = {kind: EVENTS_FOLDED.labels(str(kind.__struct_config__.tag)) for kind in get_args(AnyEvent)}
 
@@ -243,7 +247,7 @@ def count_outcomes(outcomes: Iterable[Outcome]) -> None:
 
 
 def kind_of(entity: str) -> str:
-    """What an entity is: ``caller``, ``sender``, ``device`` or ``network``."""
+    """What an entity is: ``caller``, ``sender``, ``device``, ``network`` or ``codes``."""
     kind = entity.partition(":")[0]
     return kind if kind in KINDS else "other"
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
-from pipeline.core.events import CampaignSeen
+from pipeline.core.events import CampaignSeen, CodesSurged
 from pipeline.core.gatherer import Gatherer
 from pipeline.core.outcome import Outcome, Sighting
 from pipeline.core.policy import Policy
@@ -17,12 +17,12 @@ class Campaigns:
         self._tally = tally
         self._sightings = 0  # the next offset in the virtual partition of sightings
 
-    def news(self, outcomes: Iterable[Outcome]) -> Iterator[CampaignSeen]:
+    def news(self, outcomes: Iterable[Outcome]) -> Iterator[CampaignSeen | CodesSurged]:
         """What there is to say to ``events``, in order."""
         for outcome in outcomes:
             if type(outcome) is Sighting:
                 said = self._gatherer.fold(self._sightings, outcome)
                 self._sightings += 1
                 if said is not None:
-                    self._tally.campaigns.add(said.entity)
+                    self._tally.told(said)
                     yield said

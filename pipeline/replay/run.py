@@ -13,7 +13,7 @@ from pipeline.core.beats import BEAT_MS, BeatMaker, for_lines, with_routed
 from pipeline.core.champion import Shelf
 from pipeline.core.decision import Assessment
 from pipeline.core.errors import InvalidEvent, Refusal
-from pipeline.core.events import FEEDS, AnyEvent, CampaignSeen, Feed, Ms
+from pipeline.core.events import FEEDS, AnyEvent, CampaignSeen, CodesSurged, Feed, Ms
 from pipeline.core.outcome import Decision, Example, Finding, Hold, HoldEnded, Late, Outcome, Sighting
 from pipeline.core.partition import Partition
 from pipeline.core.policy import Policy
@@ -175,8 +175,8 @@ class Replay:
         except InvalidEvent as e:
             self._refuse("events", record, e)
             return
-        if type(event) is CampaignSeen:
-            self._tally.campaigns.add(event.entity)
+        if type(event) is CampaignSeen or type(event) is CodesSurged:
+            self._tally.told(event)
         partition = self._partitions.get(record.partition)
         if partition is None:  # one that is empty still knows the time and the model in force
             partition = self._partition(record.partition)

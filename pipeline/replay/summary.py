@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from pipeline.core.events import Ms
+from pipeline.core.events import CampaignSeen, CodesSurged, Ms
 from pipeline.core.outcome import Decision, Finding
 
 
@@ -44,8 +44,9 @@ class Summary(msgspec.Struct, frozen=True):
     holds: int
     holds_ended: int
     examples: int
-    sightings: int  # meetings while a code was open, that the campaign stage counts
+    sightings: int  # meetings while a code was open, and accounts sent a code, that the campaign stage counts
     campaigns: int  # callers, senders, devices and addresses on several accounts within an hour
+    code_surges: int  # stretches of five minutes in which unusually many accounts were sent a code
     lead_time: LeadTime
 
 
@@ -64,6 +65,7 @@ class Tally:
         self.late = 0
         self.sightings = 0
         self.campaigns: set[str] = set()
+        self.surges: set[Ms] = set()
         self._after_entry_ms: dict[str, Ms | None] = {}  # per finding: from the entry to the first alert
 
     def decision(self, decision: Decision) -> None:
@@ -77,6 +79,13 @@ class Tally:
             self.stages[finding.stage] += 1
         entered = [e.occurred_at for e in finding.events if e.type == "otp_entered"]
         self._after_entry_ms[finding.uid] = finding.created_time - max(entered) if entered else self._after_entry_ms.get(finding.uid)
+
+    def told(self, news: CampaignSeen | CodesSurged) -> None:
+        """Count what the campaign stage says, once however often it does."""
+        if type(news) is CampaignSeen:
+            self.campaigns.add(news.entity)
+        else:
+            self.surges.add(news.at)
 
     def figures(self) -> dict[str, Any]:
         """What was counted, under the names that Summary has for it."""
@@ -94,6 +103,7 @@ class Tally:
             "examples": self.examples,
             "sightings": self.sightings,
             "campaigns": len(self.campaigns),
+            "code_surges": len(self.surges),
             "lead_time": self.lead_time(),
         }
 

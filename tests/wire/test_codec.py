@@ -38,7 +38,8 @@ def values(of: Any) -> st.SearchStrategy[Any]:
     origin, inner = get_origin(of), get_args(of)
     if origin is Annotated and inner[0] is float:
         bounds = inner[1]
-        return st.floats(bounds.gt, bounds.lt, exclude_min=True, exclude_max=True)
+        least, most = (bounds.gt if bounds.ge is None else bounds.ge), (bounds.lt if bounds.le is None else bounds.le)
+        return st.floats(least, most, exclude_min=bounds.gt is not None, exclude_max=bounds.lt is not None)
     if origin is Annotated:
         return values(inner[0])
     if origin is Literal:

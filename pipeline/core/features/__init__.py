@@ -93,6 +93,8 @@ def extract(
     # --- campaigns
     if heard is not None:
         campaign_features(f, e, profile, policy, heard)
+    if policy.baselines.codes is not None:
+        f["code_surge_z"] = heard.surge_z(e.start) if heard is not None else 0.0
 
     # --- line
     line_features(f, e, profile, policy, country, first.line if first is not None else None, first.line_country if first else None)

@@ -1,7 +1,7 @@
-"""How many accounts has the caller, texter, device or address of this episode met within the hour? C5, X1 and X2 of family X.
+"""How many accounts has the caller, texter, device or address of this episode met within the hour? How many were sent codes? C5, X1 to X3.
 
-Asked only while campaigns run. What explains the meeting for this account (its usual contact, the bank, the code's own delivery, a
-known device) is left out here, whatever other accounts made of it.
+Asked only while campaigns run, or a surge of codes. What explains the meeting for this account (its usual contact, the bank, the code's
+own delivery, a known device) is left out here, whatever other accounts made of it.
 """
 
 from pipeline.core.campaign import Known, met_around
@@ -11,13 +11,18 @@ from pipeline.core.features.stranger import is_stranger
 from pipeline.core.policy import Policy
 from pipeline.core.profile import Profile, is_new
 from pipeline.core.sighting import OF_FEW, address
+from pipeline.core.surge import Surge, around
 
 
 class Heard:
-    """The campaigns that a partition knows of, asked for one account. ``at``: when (ms) the last new thing was said of those found."""
+    """The campaigns and surges that a partition knows of, asked for one account.
 
-    def __init__(self, table: dict[str, Known], account_id: str) -> None:
+    ``at``: when (ms) the last new thing was said of those found.
+    """
+
+    def __init__(self, table: dict[str, Known], surges: dict[Ms, Surge], account_id: str) -> None:
         self._table = table
+        self._surges = surges
         self._account_id = account_id
         self.at: Ms = 0
 
@@ -31,6 +36,14 @@ class Heard:
             return None
         self.at = max(self.at, known.heard_at)
         return count
+
+    def surge_z(self, start: Ms) -> float:
+        """By how many spreads more accounts than usual were sent a code around ``start`` (ms); 0 where that is no surge."""
+        found = around(self._surges, start)
+        if found is None:
+            return 0.0
+        self.at = max(self.at, found.heard_at)
+        return found.z
 
 
 def campaign_features(f: dict[str, object], e: Episode, profile: Profile, policy: Policy, heard: Heard) -> None:

@@ -102,6 +102,7 @@ class Features(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc
     same_sender_accounts: int | None = None  # X2
     same_device_accounts: int | None = None  # X1
     same_network_accounts: int | None = None  # X1
+    code_surge_z: float | None = None  # X3: accounts of the whole bank that were sent a code, by the policy's baselines; 0: no surge
     # after the entry
     changes_after: int = 0  # P1: changes by the session in the ten minutes after
     takeover_change: bool = False  # P1: payee, phone, email, password or notifications

@@ -87,6 +87,7 @@ TEXTS: Final[dict[str, str]] = {
     "same_sender_accounts": "how many accounts the sender of a text has reached within the hour",
     "same_device_accounts": "how many accounts the device is new to within the hour",
     "same_network_accounts": "how many accounts the address is new to within the hour",
+    "code_surge_z": "how many customers of the whole bank are sent codes",
     "changes_after": "changes of the account right after the entry",
     "takeover_change": "a change that attackers make right after the entry",
     "device_bound": "a device bound right after the entry",

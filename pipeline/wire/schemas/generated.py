@@ -51,7 +51,7 @@ def event_schemas() -> dict[str, JsonSchema]:
     named = {snake(k.__name__): of_type(k, closed=True) for k in sorted(kinds, key=lambda k: str(k.__name__))}
     named["event"] = {
         "title": "AnyEvent",
-        "description": "A record of the events topic: what happened to an account, a beat, an activation, or news of a campaign.",
+        "description": "A record of the events topic: what happened to an account, a beat, an activation, news of campaigns or surges.",
         **of_type(events.AnyEvent, closed=True),
     }
     named["line_event"] = {
