@@ -5,6 +5,7 @@ rounded to six decimals.
 """
 
 import math
+from collections.abc import Mapping
 from typing import Literal, NamedTuple, TypeVar
 
 import msgspec
@@ -31,6 +32,7 @@ from pipeline.wire.instant import rfc3339
 from pipeline.wire.refusal import check_utf8, refusal
 
 DECIMALS = 6  # of probabilities, contributions and features: finer differences mean nothing
+MOST_INTEGER = (1 << 63) - 1  # of a feature: what others read as a number, too
 AS_THEY_ARE = frozenset((str, int, bool, type(None)))  # types in which there is nothing to round: most of what a record holds
 Mode = Literal["live", "replay"]
 T = TypeVar("T")
@@ -108,7 +110,9 @@ def encode_example(example: Example) -> bytes:
 
 def decode_example(value: bytes) -> Example:
     """Decode a record of ``examples``. Raises InvalidEvent."""
-    return _decoded(_example_decoder, value, _EXAMPLE_FIELDS)
+    example = _decoded(_example_decoder, value, _EXAMPLE_FIELDS)
+    _within_bounds(example.features)
+    return example
 
 
 def decode_decision_head(value: bytes) -> DecisionHead:
@@ -119,9 +123,18 @@ def decode_decision_head(value: bytes) -> DecisionHead:
 def decode_features(head: DecisionHead) -> dict[str, FeatureValue]:
     """Decode the features of a decision. Raises InvalidEvent."""
     try:
-        return _features_decoder.decode(head.features)
+        features = _features_decoder.decode(head.features)
     except msgspec.ValidationError:
         raise InvalidEvent("invalid_field", "features has another type than the contract says") from None
+    _within_bounds(features)
+    return features
+
+
+def _within_bounds(features: Mapping[str, FeatureValue]) -> None:
+    """Refuse an integer that a decoder takes, however long it is, and arithmetic does not: no float holds it. Raises InvalidEvent."""
+    for value in features.values():
+        if type(value) is int and not -MOST_INTEGER <= value <= MOST_INTEGER:
+            raise InvalidEvent("invalid_field", "features is outside the range that the contract allows")
 
 
 def encode_sighting(sighting: Sighting) -> bytes:

@@ -16,17 +16,18 @@ from faust.types.tuples import TP
 
 from pipeline.core.learn.drift import Drift
 from pipeline.core.learn.drift_days import DAY_MS
+from pipeline.core.learn.drift_watch import Entry
 from pipeline.core.outcome import Decision, FeatureValue, Level, Stage
-from pipeline.live import metrics
+from pipeline.live import drift, metrics
 from pipeline.live.batch import Batch
-from pipeline.live.drift import AHEAD_MS, DAYS_AGAIN, DriftStage
+from pipeline.live.drift import AHEAD_MS, DAYS_AGAIN, DriftStage, entry_of
 from pipeline.live.folding import Turns
 from pipeline.live.health import RESTORE_STALLED_S, Health
 from pipeline.live.logs import JsonLines
 from pipeline.live.outbox import Outgoing
 from pipeline.live.past import Span
 from pipeline.live.stage import ReadAgain
-from pipeline.wire.codec import OutcomeEncoder
+from pipeline.wire.codec import DecisionHead, OutcomeEncoder
 from pipeline.wire.dead_letter import DeadLetters, parse
 from tests.live.test_align import Fetched
 
@@ -371,7 +372,7 @@ def test_what_cannot_be_read_is_a_dead_letter_and_the_others_are_watched() -> No
         (json.dumps({k: v for k, v in wrong.items() if k != "time"}).encode(), "invalid_field"),
         (json.dumps(wrong | {"features": {"entry_latency_s": [1]}}).encode(), "invalid_field"),
         (json.dumps(wrong | {"time": time + 2 * AHEAD_MS}).encode(), "future"),
-        (json.dumps(wrong | {"features": {"entry_latency_s": 10**400}}).encode(), "bug"),
+        (json.dumps(wrong | {"features": {"entry_latency_s": 10**400}}).encode(), "invalid_field"),
     ]
     for written, _ in broken:
         broker.write(0, written, time)
@@ -383,6 +384,7 @@ def test_what_cannot_be_read_is_a_dead_letter_and_the_others_are_watched() -> No
         await worker.read(0)
         letters = [parse(tuple(r.headers), r.key, r.value) for r in broker.sent]
         assert [(letter.offset, letter.reason) for letter in letters] == [(n, reason) for n, (_, reason) in enumerate(broken)]
+        assert not any("000" in letter.detail for letter in letters), "the value is not repeated"
         assert broker.committed == [len(broker.held[0])]
         broker.sent.clear()
         await (again := Worker(broker, today=1)).assigned([0])
@@ -390,6 +392,28 @@ def test_what_cannot_be_read_is_a_dead_letter_and_the_others_are_watched() -> No
         await again.stage._claim
         assert broker.sent == [], "it was a dead letter before"
         assert again.stage._watch._days._days.keys() == worker.stage._watch._days._days.keys() == {FIRST + 1}
+
+    asyncio.run(story())
+
+
+def test_what_our_own_code_fails_on_is_a_dead_letter_and_the_others_are_watched(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def failing(head: DecisionHead) -> Entry | None:
+        return Entry(1 / 0, dict) if head.account_id == "0/7" else entry_of(head)
+
+    monkeypatch.setattr(drift, "entry_of", failing)
+    broker = Broker(1)
+    broker.write_days([0, 1], each=20)
+
+    async def story() -> None:
+        worker = Worker(broker, today=1)
+        await worker.assigned([0])
+        await worker.read(0)
+        (letter,) = [parse(tuple(r.headers), r.key, r.value) for r in broker.sent]
+        assert (letter.offset, letter.reason, letter.detail) == (7, "bug", "ZeroDivisionError")
+        assert "a bug of ours at partition 0 offset 7: ZeroDivisionError" in caplog.text
+        assert broker.committed == [40]
 
     asyncio.run(story())
 

@@ -128,6 +128,12 @@ def test_the_command_compares_on_later_verdicts_and_says_so(tmp_path: Path) -> N
     result = compared(EXAMPLES)
     assert result.exit_code == 2
     assert "a snapshot that has learned less" in result.stderr
+    unreadable = msgspec.structs.replace(later[0], features={"calls_in_episode": 10**400})
+    log = tmp_path / "long.jsonl"
+    line = LogRecord("examples", 0, 0, 1000, b"d", msgspec.json.encode(unreadable), ())
+    log.write_bytes(encode_line(line))
+    result = CliRunner().invoke(main, ["models", "compare", "--log", str(log)])
+    assert (result.exit_code, result.stderr) == (2, "Error: invalid_field: features is outside the range that the contract allows\n")
     student.through = 0
     (tmp_path / "model.json").write_bytes(student.write(KEY))
     assert "was made from labelled logs" in compared(EXAMPLES).stderr

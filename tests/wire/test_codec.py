@@ -13,6 +13,7 @@ from pipeline.core.errors import REFUSALS, InvalidEvent
 from pipeline.core.events import AnyEvent, Beat, LineEvent, LoggedIn, Mark
 from pipeline.core.outcome import Decision, Evidence, Finding, Hold, HoldEnded, Late, Outcome, Reason, RuleHit
 from pipeline.wire.codec import (
+    MOST_INTEGER,
     DecisionHead,
     OutcomeEncoder,
     OutRecord,
@@ -167,6 +168,12 @@ def test_the_head_of_a_decision_is_read_and_its_features_when_they_are_asked_for
     odd = decode_decision_head(record.value.replace(b'"calls":2', b'"calls":[2]'))
     with pytest.raises(InvalidEvent, match="invalid_field: features has another type than the contract says"):
         decode_features(odd)
+    for number in (MOST_INTEGER, -MOST_INTEGER):
+        assert decode_features(decode_decision_head(record.value.replace(b'"calls":2', b'"calls":%d' % number)))["calls"] == number
+    for number in (MOST_INTEGER + 1, -MOST_INTEGER - 1, 10**400, -(10**400)):
+        long = decode_decision_head(record.value.replace(b'"calls":2', b'"calls":%d' % number))
+        with pytest.raises(InvalidEvent, match=r"^invalid_field: features is outside the range that the contract allows$"):
+            decode_features(long)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ that absent data is evidence of its own and never a zero.
 import hashlib
 from collections.abc import Mapping
 from functools import cached_property
-from math import copysign, isfinite, log1p, sqrt
+from math import copysign, isfinite, log1p, nan, sqrt
 from typing import Annotated, Literal
 
 import msgspec
@@ -112,10 +112,14 @@ def standardise(value: float, mean: float, variance: float) -> float:
 
 
 def plain_number(name: str, value: FeatureValue) -> float:
-    """A number within bounds. Raises ValueError when it is none, or not finite."""
-    if isinstance(value, str) or not isfinite(value):
+    """A number within bounds. Raises ValueError when it is none, not finite, or an integer that no float holds."""
+    try:
+        plain = nan if isinstance(value, str) else float(value)
+    except OverflowError:
+        plain = nan
+    if not isfinite(plain):
         raise ValueError(f"{name}: not a finite number")
-    return max(-MOST, min(MOST, float(value)))
+    return max(-MOST, min(MOST, plain))
 
 
 def number(field: Field, value: FeatureValue) -> float:
