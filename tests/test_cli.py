@@ -5,12 +5,15 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
 from pipeline.__main__ import main
+from pipeline.settings import SETTINGS
 from pipeline.wire.log import read_log
 from tests.replay.raw import START, story
 
@@ -49,6 +52,26 @@ def test_every_command_has_help(command: str) -> None:
     said = offhook(command, "--help")
     assert said.exit_code == 0
     assert len(said.output) > 100
+
+
+def commands(group: click.Group = main) -> Iterator[click.Command]:
+    for command in group.commands.values():
+        yield from commands(command) if isinstance(command, click.Group) else (command,)
+
+
+def helps(command: click.Command) -> dict[str, str]:
+    """What a command says of each of its options, and of itself."""
+    return {p.opts[0]: p.help or "" for p in command.params if isinstance(p, click.Option)} | {"": command.help or ""}
+
+
+def test_help_names_settings_that_exist_and_the_same_ones_for_the_same_option() -> None:
+    said = [helps(command) for command in commands()]
+    named = {name for one in said for text in one.values() for name in re.findall(r"\bOFFHOOK_[A-Z_]+[A-Z]\b", text)}
+    assert named
+    assert named <= {setting.variable for setting in SETTINGS}
+    assert len([one["--pseudonyms"] for one in said if "--pseudonyms" in one]) > 3
+    (pseudonyms,) = {one["--pseudonyms"] for one in said if "--pseudonyms" in one}
+    assert set(re.findall(r"OFFHOOK_[A-Z_]+", pseudonyms)) == {"OFFHOOK_PSEUDONYM_KEY_FILE", "OFFHOOK_PSEUDONYM_KEY"}
 
 
 def test_replay_prints_what_it_found_and_where_it_is(tmp_path: Path, log: Path) -> None:
@@ -96,10 +119,19 @@ def test_a_key_file_is_made_used_and_never_overwritten(tmp_path: Path, log: Path
     assert offhook("replay", log, "--out", tmp_path / "b", "-q", env={"OFFHOOK_PSEUDONYM_KEY_FILE": str(key)}).exit_code == 0
     assert (tmp_path / "a" / "alerts.jsonl").read_bytes() == (tmp_path / "b" / "alerts.jsonl").read_bytes()
     assert b"k1:" in (tmp_path / "a" / "alerts.jsonl").read_bytes()
+    text = key.read_text()
+    assert offhook("replay", log, "--out", tmp_path / "c", "-q", env={"OFFHOOK_PSEUDONYM_KEY": text}).exit_code == 0
+    assert (tmp_path / "a" / "alerts.jsonl").read_bytes() == (tmp_path / "c" / "alerts.jsonl").read_bytes()
     key.write_text("k1 = too-short\n")
-    bad = offhook("replay", log, "--pseudonyms", key)
-    assert bad.exit_code == 2
-    assert "too-short" not in bad.output
+    for bad, where in (
+        (offhook("replay", log, "--pseudonyms", key), f"Error: {key}: key file, line 1"),
+        (offhook("replay", log, env={"OFFHOOK_PSEUDONYM_KEY_FILE": str(key)}), "Error: OFFHOOK_PSEUDONYM_KEY_FILE: key file, line 1"),
+        (offhook("replay", log, env={"OFFHOOK_PSEUDONYM_KEY": "too-short"}), "Error: OFFHOOK_PSEUDONYM_KEY: key file, line 1"),
+        (offhook("replay", log, env={"OFFHOOK_PSEUDONYM_KEY_FILE": "/nowhere"}), "Error: OFFHOOK_PSEUDONYM_KEY_FILE: /nowhere is not"),
+    ):
+        assert bad.exit_code == 2
+        assert where in bad.output
+        assert "too-short" not in bad.output
 
 
 @pytest.mark.parametrize(

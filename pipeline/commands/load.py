@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 FOLDER = click.Path(file_okay=False, path_type=Path)
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 NEW_FILE = click.Path(dir_okay=False, path_type=Path)
+PSEUDONYMS = click.option(
+    "--pseudonyms", "key_file", type=FILE,
+    help="Key file for pseudonyms; without it OFFHOOK_PSEUDONYM_KEY_FILE is read, or OFFHOOK_PSEUDONYM_KEY taken.",
+)  # fmt: skip
 
 
 class BadInput(click.ClickException):
@@ -58,7 +62,7 @@ def labelled_options(command: "Callable[..., None]") -> "Callable[..., None]":
     """The options that load_labelled and load_pseudonyms need: logs, truths, policies, key_file, demo_key."""
     for option in (
         click.option("--demo-key", is_flag=True, help="Use the well-known key: for simulated logs, whose numbers belong to nobody."),
-        click.option("--pseudonyms", "key_file", type=FILE, help="Key file for pseudonyms; without it OFFHOOK_PSEUDONYM_KEY_FILE is read."),
+        PSEUDONYMS,
         click.option(
             "--policy", "policies", multiple=True, type=FILE, help="TOML file that overrides the policy: one for all logs, or one for each."
         ),
@@ -107,15 +111,22 @@ def load_pseudonyms(key_file: Path | None, demo_key: bool) -> "Pseudonyms":
 
     if demo_key:
         return Pseudonyms.for_demo()
+    where = str(key_file)
     try:
-        return Pseudonyms.from_text(key_file.read_text() if key_file else load_settings().pseudonym_text())
-    except SettingsError:
-        raise click.UsageError(
-            "name the key file for pseudonyms: --pseudonyms FILE, or OFFHOOK_PSEUDONYM_KEY_FILE (`offhook pseudonyms keygen FILE` "
-            "makes one); for a simulated log say --demo-key"
-        ) from None
+        if key_file is not None:
+            return Pseudonyms.from_text(key_file.read_text())
+        settings = load_settings()
+        where = "OFFHOOK_PSEUDONYM_KEY" if settings.pseudonym_key is not None else "OFFHOOK_PSEUDONYM_KEY_FILE"
+        if settings.pseudonym_key is None and not settings.pseudonym_key_file:
+            raise click.UsageError(
+                "name the key file for pseudonyms: --pseudonyms FILE, or OFFHOOK_PSEUDONYM_KEY_FILE (`offhook pseudonyms keygen FILE` "
+                "makes one); for a simulated log say --demo-key"
+            )
+        return Pseudonyms.from_text(settings.pseudonym_text())
+    except SettingsError as e:
+        raise BadInput(str(e)) from None
     except ValueError as e:
-        raise BadInput(f"{key_file or 'OFFHOOK_PSEUDONYM_KEY'}: {e}") from None
+        raise BadInput(f"{where}: {e}") from None
 
 
 def instant(text: str, option: str) -> int:

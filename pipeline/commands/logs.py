@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pipeline.commands.load import FILE, FOLDER, BadInput, fail, instant, load_policy, load_pseudonyms, load_settings
+from pipeline.commands.load import FILE, FOLDER, PSEUDONYMS, BadInput, fail, instant, load_policy, load_pseudonyms, load_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -96,7 +96,7 @@ def simulate(seed: int, accounts: int, hours: float, out: Path, history_days: in
 @click.argument("logs", nargs=-1, type=FILE, metavar="LOG...")
 @click.option("--out", default=Path("out/replay"), show_default=True, type=FOLDER, help="Folder for what comes out; replaced.")
 @click.option("--policy", "policy_file", type=FILE, help="TOML file that overrides parts of the policy (see `offhook policy show`).")
-@click.option("--pseudonyms", "key_file", type=FILE, help="Key file for pseudonyms; without it OFFHOOK_PSEUDONYMS is read.")
+@PSEUDONYMS
 @click.option("--demo-key", is_flag=True, help="Use the well-known key: for simulated logs, whose numbers belong to nobody.")
 @click.option("--truth", type=FILE, help="Score the run against this truth.jsonl.")
 @click.option("--without", multiple=True, type=click.Choice(FEEDS), help="Leave a feed out, as if the institution had none. Repeatable.")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from pipeline.commands.load import FILE, BadInput, fail, load_policy, load_pseudonyms
+from pipeline.commands.load import FILE, PSEUDONYMS, BadInput, fail, load_policy, load_pseudonyms
 
 
 @click.command()
@@ -14,7 +14,7 @@ from pipeline.commands.load import FILE, BadInput, fail, load_policy, load_pseud
 @click.option("--warm-up", type=click.IntRange(min=0), metavar="DAYS",
               help="Days at the beginning to learn habits from, not counted (default: a third of the log, 14 at most).")  # fmt: skip
 @click.option("--policy", "policy_file", type=FILE, help="TOML file that overrides parts of the policy (see `offhook policy show`).")
-@click.option("--pseudonyms", "key_file", type=FILE, help="Key file for pseudonyms; without it OFFHOOK_PSEUDONYM_KEY_FILE is read.")
+@PSEUDONYMS
 @click.option("--demo-key", is_flag=True, help="Use the well-known key: for simulated logs, whose numbers belong to nobody.")
 @click.option("--prefix", default="", help="Prefix of the topic names in the log.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the result as JSON too.")
