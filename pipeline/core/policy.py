@@ -173,11 +173,14 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True)
     def id(self) -> str:
         """``p_`` and ten characters of the content's SHA-256.
 
-        Baselines that are empty are left out: they change no decision, so the policy is the one it was before there were any.
+        Baselines that are empty are left out: they change no decision, so the policy is the one it was before there were any; and so are
+        those of codes.
         """
         content = msgspec.to_builtins(self, order="deterministic")
         if self.baselines == Baselines():
             del content["baselines"]
+        elif self.baselines.codes is None:
+            del content["baselines"]["codes"]
         return "p_" + hashlib.sha256(msgspec.json.encode(content)).hexdigest()[:10]
 
     @cached_property

@@ -59,10 +59,20 @@ def estimated(names: tuple[str, ...]) -> float:
     return (NAMES - 1) / ((int(names[-1], 16) + 1) / (1 << _NAME_BITS))
 
 
+def hour_of_week(at: Ms) -> tuple[int, int]:
+    """Day, Monday being 0, and hour of a moment (UTC).
+
+    >>> hour_of_week(1795342530400)
+    (6, 10)
+    """
+    hour = at // HOUR_MS
+    return (hour // 24 - _MONDAY) % 7, hour % 24
+
+
 def usual_at(codes: Codes, at: Ms) -> float:
     """How many accounts are usually sent a code in the moment's stretch."""
-    hour = at // HOUR_MS
-    return codes.accounts[(hour // 24 - _MONDAY) % 7][hour % 24]
+    day, hour = hour_of_week(at)
+    return codes.accounts[day][hour]
 
 
 def level(marks: tuple[CampaignMark, ...], codes: Codes) -> float:

@@ -4,6 +4,7 @@ Some attacks are never found out, so latencies are summed up by median and MAD, 
 agent counts on the scale of powers of ten. Nothing is changed by what is found here.
 """
 
+from calendar import day_name
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date
@@ -13,9 +14,10 @@ from typing import Final
 
 import msgspec
 
-from pipeline.core.baselines import LEAST_SHARE, LEAST_SPREAD, MOST_AGENTS, Baselines, EntryLatency
+from pipeline.core.baselines import LEAST_SHARE, LEAST_SPREAD, MOST_AGENTS, Baselines, Codes, EntryLatency
 from pipeline.core.events import Channel, Ms
 from pipeline.core.policy import Policy
+from pipeline.core.surge import STRETCH_MS, hour_of_week
 from pipeline.replay.honest import LEAST_ACCOUNTS, READ, Counted, Days
 from pipeline.replay.run import PROGRESS_EVERY, Progress
 from pipeline.replay.verdicts import Verdicts
@@ -23,6 +25,8 @@ from pipeline.wire.log import LogRecord, merge_logs
 
 LEAST_ENTRIES = 100  # of a channel: the median is then known to an eighth of the spread (1.25 / sqrt n, standard error at a normal)
 LEAST_LOGINS = 100  # of a user agent: its share is then known to a tenth (1 / sqrt n)
+LEAST_STRETCHES = 24  # of an hour of the week: two of them, so that no single day is the usual
+USUALLY_COUNTED = 200  # accounts of a busy stretch are: three quarters of those whose names are kept, and a doubling is ten standard errors
 LEAST_ALL_LOGINS = 1000  # ten times that: fewer tell no rare user agent from a common one
 OF_A_NORMAL: Final = 1.4826  # makes the median absolute deviation the standard deviation of a normal (Rousseeuw and Croux 1993)
 
@@ -98,11 +102,18 @@ def proposed(counted: Counted) -> Proposal:
         rest = total - sum(counted.logins[a] for a in listed)
         needed = f"{LEAST_LOGINS} logins of {LEAST_ACCOUNTS} accounts are needed, of {LEAST_ALL_LOGINS:,}; {MOST_AGENTS} are listed at most"
         left.append(f"user agents: {others:,} with {rest:,} of {total:,} logins ({needed})")
-    if not channels and not listed:
+    codes = codes_of(counted.codes)
+    if codes is None and counted.codes:
+        n = len(counted.codes)
+        left.append(
+            f"codes by hour: {n:,} stretches of five minutes with any ({LEAST_STRETCHES} of each hour of the week are needed: two weeks)"
+        )
+    if not channels and not listed and codes is None:
         raise NoBaselines("the log is too short for any baseline: " + ("; ".join(left) or "it holds no honest entry or login"))
     floor = max(LEAST_LOGINS / total, LEAST_SHARE, counted.logins[cut[0]] / total if cut else 0.0) if listed else None
+    shares = {a: _digits(counted.logins[a] / total) for a in listed}
     return Proposal(
-        baselines=Baselines(channels, floor if floor is None else _digits(floor), {a: _digits(counted.logins[a] / total) for a in listed}),
+        baselines=Baselines(channels, floor if floor is None else _digits(floor), shares, codes),
         entries=entries,
         logins={a: counted.logins[a] for a in listed},
         all_logins=total,
@@ -110,6 +121,33 @@ def proposed(counted: Counted) -> Proposal:
         last=max(counted.days),
         left=tuple(left),
     )
+
+
+def codes_of(counted: Mapping[Ms, int]) -> Codes | None:
+    """The usual number of accounts by hour of the week; None where two of every hour are not there.
+
+    ``counted``: of stretches by their beginning (ms). The first and the last may be cut, and do not count. The spread is that of the
+    busier half of the hours, where chance moves a count least.
+    """
+    if not counted:
+        return None
+    cells: dict[tuple[int, int], Counter[float]] = {}
+    inner = range(min(counted) + STRETCH_MS, max(counted), STRETCH_MS)
+    for at in inner:
+        cells.setdefault(hour_of_week(at), Counter())[counted.get(at, 0)] += 1
+    if len(cells) < 7 * 24 or min(cell.total() for cell in cells.values()) < LEAST_STRETCHES:
+        return None
+    usual = {cell: median_of(numbers.items()) for cell, numbers in cells.items()}
+    busy = median_of((n, 1) for n in usual.values())
+    away: Counter[float] = Counter()
+    for cell, numbers in cells.items():
+        if usual[cell] >= busy:
+            for n, times in numbers.items():
+                away[abs(log1p(n) - log1p(usual[cell]))] += times
+    spread = max(LEAST_SPREAD, OF_A_NORMAL * median_of(away.items()))
+    most = max(usual.values())
+    share = 1.0 if most <= USUALLY_COUNTED else _digits(USUALLY_COUNTED / most)
+    return Codes(share, round(spread, 4), tuple(tuple(usual[day, hour] for hour in range(24)) for day in range(7)))
 
 
 def latency_of(latencies: Mapping[Ms, int]) -> EntryLatency:
@@ -161,6 +199,12 @@ def policy_text(p: Proposal) -> str:
         n, accounts = p.entries[channel]
         text += ["", f"[baselines.entry_latency.{channel}]  # {n:,} entries of {accounts:,} accounts"]
         text += [f"median_s = {normal.median_s!r}", f"spread = {normal.spread!r}  # of ln(1 + s)"]
+    if b.codes is not None:
+        text += ["", "[baselines.codes]  # accounts that are sent a code in five minutes"]
+        text += [f"share = {b.codes.share!r}  # of them is counted", f"spread = {b.codes.spread!r}  # of ln(1 + n)"]
+        text += ["accounts = [  # by hour (UTC)"]
+        text += [f"  [{', '.join(f'{n:g}' for n in hours)}],  # {name}" for name, hours in zip(day_name, b.codes.accounts, strict=True)]
+        text += ["]"]
     if b.user_agents:
         text += ["", f"[baselines.user_agents]  # shares of {p.all_logins:,} logins; each of {LEAST_ACCOUNTS} accounts or more"]
         text += [f"{agent} = {share!r}  # {p.logins[agent]:,} logins" for agent, share in b.user_agents.items()]

@@ -16,6 +16,7 @@ from pipeline.core.episode import Challenge
 from pipeline.core.errors import InvalidEvent
 from pipeline.core.events import Channel, LoggedIn, Ms, OtpDispatched, OtpEntered
 from pipeline.core.policy import Policy
+from pipeline.core.surge import STRETCH_MS, stretch_of
 from pipeline.core.timeline import RecentEvent, inserted, plain
 from pipeline.replay.verdicts import FRAUD, Verdicts, session_name
 from pipeline.wire.ingest import Ingest
@@ -40,6 +41,7 @@ class Counted(msgspec.Struct):
     users: dict[str, set[str]] = {}  # accounts of a user agent, LEAST_ACCOUNTS of them at most
     left: Counter[str] = msgspec.field(default_factory=Counter)
     days: set[date] = set()
+    codes: dict[Ms, int] = {}  # accounts that were sent a code, by the beginning of five minutes; whoever asked for it
 
 
 class Days:
@@ -61,6 +63,7 @@ class Days:
         self._wait = self._reach + self._lateness + 1000 * 2 * bounds.slack_s
         self._codes: dict[Code, tuple[RecentEvent, ...]] = {}  # of each code what is not counted yet, in order of occurrence
         self._logins: dict[tuple[str, str], LoggedIn] = {}
+        self._sent: dict[Ms, set[str]] = {}  # accounts that were sent a code, by stretches of time that are not over
         self._attacked: set[tuple[str, str]] = set()  # accounts and sessions of codes that are known to be attacks
         self._now: Ms = 0
         self._swept: Ms = 0
@@ -85,6 +88,8 @@ class Days:
                 key = (event.account_id, event.event_id)
                 self._logins[key] = _first(self._logins.get(key, event), event)
             else:
+                if type(event) is OtpDispatched and event.status != "delivered":
+                    self._sent.setdefault(stretch_of(event.occurred_at), set()).add(event.account_id)
                 self._belongs(event)
 
     def tick(self, arrival: Ms) -> None:
@@ -120,6 +125,8 @@ class Days:
 
     def _sweep(self, over: Ms | None) -> None:
         """Count the codes and logins that began at ``over`` (ms) or before; None: all."""
+        for at in [at for at in self._sent if over is None or at + STRETCH_MS <= over]:
+            self.counted.codes[at] = self.counted.codes.get(at, 0) + len(self._sent.pop(at))
         for key in [key for key, login in self._logins.items() if over is None or login.occurred_at <= over]:
             self._count_login(self._logins.pop(key))
         for code in [code for code, events in self._codes.items() if over is None or events[0].occurred_at <= over]:
