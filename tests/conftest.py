@@ -42,6 +42,14 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     session.config.stash[ON_A_BROKER] = any(item.get_closest_marker("broker") for item in session.items)
 
 
+def pytest_exception_interact(node: pytest.Item | pytest.Collector, report: pytest.TestReport | pytest.CollectReport) -> None:
+    """Say at once what a long run has failed on, and how to run that again: pytest does at its end, hours later, or never."""
+    terminal = node.config.pluginmanager.get_plugin("terminalreporter")
+    if terminal is not None and node.get_closest_marker("soak"):
+        terminal.write_line("\n".join(["", node.nodeid, report.longreprtext, *(text for _, text in report.sections)]))
+        terminal.flush()
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_unconfigure(config: pytest.Config) -> None:
     """As for each test: at the very end the collector finds what the last tests on a broker have left to it, if anything."""
