@@ -10,9 +10,11 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import median, median_low
+from tempfile import TemporaryDirectory
 
 import msgspec
 
@@ -196,18 +198,26 @@ def _plain_faust(broker: Broker, hops: traffic.Hops) -> float:
         broker.append(live.prefix, "events", hops.events)
         changelog = f"{live.prefix}plain-faust-timelines-changelog"
         broker.create(dict.fromkeys([*(f"{live.prefix}plain-{name}" for name in PLAIN_OUTPUTS), changelog], "delete"))
-        environment = os.environ | {"BENCH_BROKER": live.bootstrap, "BENCH_PREFIX": live.prefix, "BENCH_PARTITIONS": str(PARTITIONS)}
-        command = [sys.executable, "-m", "tests.bench.plain_faust", "worker", "-l", "error", "--without-web"]
-        with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as worker:
-            try:
-                broker.wait(changelog, 1)
-                began, first = time.monotonic(), broker.count(changelog)
-                broker.wait(changelog, 0.9 * min(hops.folded, BASELINE_EVENTS_AT_MOST))
-                return (broker.count(changelog) - first) / (time.monotonic() - began)
-            finally:
-                worker.kill()
+        with plain_worker(live.bootstrap, live.prefix):
+            broker.wait(changelog, 1)
+            began, first = time.monotonic(), broker.count(changelog)
+            broker.wait(changelog, 0.9 * min(hops.folded, BASELINE_EVENTS_AT_MOST))
+            return (broker.count(changelog) - first) / (time.monotonic() - began)
     finally:
         live.close()
+
+
+@contextmanager
+def plain_worker(bootstrap: str, prefix: str) -> "Iterator[subprocess.Popen[bytes]]":
+    """Run the plain agent; killed at the end, and the directory that Faust makes for tables is gone with it."""
+    with TemporaryDirectory(prefix="offhook-bench-") as folder:
+        environment = os.environ | {"BENCH_BROKER": bootstrap, "BENCH_PREFIX": prefix, "BENCH_PARTITIONS": str(PARTITIONS)}
+        command = [sys.executable, "-m", "tests.bench.plain_faust", "worker", "-l", "error", "--without-web"]
+        with subprocess.Popen(command, env=environment | {"FAUST_DATADIR": folder}, stdout=subprocess.DEVNULL) as worker:
+            try:
+                yield worker
+            finally:
+                worker.kill()
 
 
 def _flow(broker: Broker, raw: list[LogRecord]) -> list[Figure]:
