@@ -13,8 +13,9 @@ from typing import TypeVar
 import msgspec
 import pytest
 
+from pipeline.core.baselines import Baselines, Codes
 from pipeline.core.errors import InvalidEvent
-from pipeline.core.events import AnyEvent, Beat, CampaignSeen, Ms
+from pipeline.core.events import AnyEvent, Beat, CampaignSeen, CodesSurged, Ms
 from pipeline.core.outcome import Decision, Finding, Late, Outcome
 from pipeline.core.partition import Partition
 from pipeline.core.policy import Policy
@@ -31,10 +32,11 @@ T = TypeVar("T")
 STORIES = [pytest.param(s, id=s.name) for s in stories()]
 SHUFFLES = 2  # arrival orders tried per story
 WRITTEN = ("alerts", "decisions", "holds")
-KEYLESS = (Beat, CampaignSeen)
+KEYLESS = (Beat, CampaignSeen, CodesSurged)
 EVENING = datetime(2026, 3, 2, 18, tzinfo=UTC)
 RESTART_EVERY = 300  # events
 BEATS_TOGETHER = 10  # a restart after so many beats, and after every event that changes an account
+OF_AN_HOUR = Policy(baselines=Baselines(codes=Codes(0.8, 0.1, ((0.5,) * 24,) * 7)))  # so that a few codes at once are a surge
 LONG_AFTER_MS = 30 * DAY_S * 1000  # when every event of a story has been sealed
 
 
@@ -252,21 +254,22 @@ def hour(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Run]:
     folder = tmp_path_factory.mktemp("hour")
     about = simulate(5, 250, 1.0, folder, history_days=3, prior=2.0, lookalikes=0.5, start=EVENING)
     log = folder / about.log
-    ingest = Ingest(Policy(), pseudonyms())
-    run = stories_run(merge_logs([log]), lambda _: ingest, Policy())
+    ingest = Ingest(OF_AN_HOUR, pseudonyms())
+    run = stories_run(merge_logs([log]), lambda _: ingest, OF_AN_HOUR)
     said = outcomes(run)
     assert sum(isinstance(o, Finding) and o.activity == "create" for o in said) >= about.labels["takeover"] // 2
+    assert any(o.features["code_surge_z"] for o in said if isinstance(o, Decision)), "no surge of codes"
     return log, run
 
 
 def test_an_hour_restarted_now_and_then_and_kept_as_bytes_says_the_same(hour: tuple[Path, Run]) -> None:
     """One decoded account at a time, so that nearly every event finds bytes; a new partition every few hundred events."""
     _, run = hour
-    said, kept, clock, partition = [], {}, b"", Partition(Policy(), cached=1)
+    said, kept, clock, partition = [], {}, b"", Partition(OF_AN_HOUR, cached=1)
     for offset, event in enumerate(run.events):
         if offset % RESTART_EVERY == RESTART_EVERY - 1:
             kept |= partition.changes()
-            partition, clock = Partition(Policy(), cached=1), partition.clock()
+            partition, clock = Partition(OF_AN_HOUR, cached=1), partition.clock()
             for account, state in kept.items():
                 partition.restore(account, state)
             partition.restore_clock(clock)
@@ -277,18 +280,18 @@ def test_an_hour_restarted_now_and_then_and_kept_as_bytes_says_the_same(hour: tu
 
 def test_an_hour_in_any_order_with_everything_twice_ends_the_same(hour: tuple[Path, Run]) -> None:
     log, run = hour
-    events = shuffled(run.events, Random(1), 1000 * Policy().bounds.slack_s)
+    events = shuffled(run.events, Random(1), 1000 * OF_AN_HOUR.bounds.slack_s)
     expected = ends(outcomes(run), run.partition)
-    assert ends(*refolded(events, Policy())) == expected
+    assert ends(*refolded(events, OF_AN_HOUR)) == expected
     events = [e for e in run.events[:-1] if not isinstance(e, Beat)] + run.events[-1:]
-    assert ends(*refolded(events, Policy())) == expected
-    ingest = Ingest(Policy(), pseudonyms())
-    events = rerouted(merge_logs([log]), lambda _: ingest, run, Policy(), Random(2))
-    assert ends(*refolded(events, Policy())) == expected
+    assert ends(*refolded(events, OF_AN_HOUR)) == expected
+    ingest = Ingest(OF_AN_HOUR, pseudonyms())
+    events = rerouted(merge_logs([log]), lambda _: ingest, run, OF_AN_HOUR, Random(2))
+    assert ends(*refolded(events, OF_AN_HOUR)) == expected
 
 
 def test_an_hour_replayed_raw_and_recorded_writes_the_same_bytes(hour: tuple[Path, Run], tmp_path: Path) -> None:
     log, run = hour
-    Replay(Policy(), pseudonyms(), tmp_path / "raw").run(merge_logs([log]))
-    replayed(run_log(run), Policy(), tmp_path / "recorded")
+    Replay(OF_AN_HOUR, pseudonyms(), tmp_path / "raw").run(merge_logs([log]))
+    replayed(run_log(run), OF_AN_HOUR, tmp_path / "recorded")
     assert written(tmp_path / "raw") == written(tmp_path / "recorded") == lines_of(run)

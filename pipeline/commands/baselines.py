@@ -20,7 +20,7 @@ def baselines(logs: tuple[Path, ...], policy_file: Path | None, prefix: str, out
     How long honest entries take on each channel, which share of logins each user agent has, and how many customers are sent codes at each
     hour of the week: the features `entry_latency_channel_z`, `user_agent_rarity` and `code_surge_z` are measured against it, and missing
     without it. Entries and logins that dispositions in the log call attacks or tests are left out: name the log of `dispositions` too.
-    Some weeks are enough, of whole days; do it again when apps and browsers have changed, or the clocks have.
+    Some weeks are enough, for codes by hour three; do it again when apps and browsers have changed, or the clocks have.
 
     Needs no key: user agents appear as the digests that events carry, and only those of many accounts. Nothing changes by itself: measure
     the section with `offhook evaluate --policy`, then put it into the policy.

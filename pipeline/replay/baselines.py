@@ -25,7 +25,7 @@ from pipeline.wire.log import LogRecord, merge_logs
 
 LEAST_ENTRIES = 100  # of a channel: the median is then known to an eighth of the spread (1.25 / sqrt n, standard error at a normal)
 LEAST_LOGINS = 100  # of a user agent: its share is then known to a tenth (1 / sqrt n)
-LEAST_STRETCHES = 24  # of an hour of the week: two of them, so that no single day is the usual
+LEAST_STRETCHES = 36  # of an hour of the week: three of them, so that one surge or one holiday is not the usual
 USUALLY_COUNTED = 200  # accounts of a busy stretch are: three quarters of those whose names are kept, and a doubling is ten standard errors
 LEAST_ALL_LOGINS = 1000  # ten times that: fewer tell no rare user agent from a common one
 OF_A_NORMAL: Final = 1.4826  # makes the median absolute deviation the standard deviation of a normal (Rousseeuw and Croux 1993)
@@ -106,7 +106,7 @@ def proposed(counted: Counted) -> Proposal:
     if codes is None and counted.codes:
         n = len(counted.codes)
         left.append(
-            f"codes by hour: {n:,} stretches of five minutes with any ({LEAST_STRETCHES} of each hour of the week are needed: two weeks)"
+            f"codes by hour: {n:,} stretches of five minutes with any ({LEAST_STRETCHES} of each hour of the week are needed: three weeks)"
         )
     if not channels and not listed and codes is None:
         raise NoBaselines("the log is too short for any baseline: " + ("; ".join(left) or "it holds no honest entry or login"))
@@ -124,7 +124,7 @@ def proposed(counted: Counted) -> Proposal:
 
 
 def codes_of(counted: Mapping[Ms, int]) -> Codes | None:
-    """The usual number of accounts by hour of the week; None where two of every hour are not there.
+    """The usual number of accounts by hour of the week; None where three of every hour are not there.
 
     ``counted``: of stretches by their beginning (ms). The first and the last may be cut, and do not count. The spread is that of the
     busier half of the hours, where chance moves a count least.

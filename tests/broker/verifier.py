@@ -26,6 +26,7 @@ from pipeline.core.events import (
     Beat,
     CallChanged,
     CampaignSeen,
+    CodesSurged,
     Event,
     Feed,
     Keyless,
@@ -219,7 +220,7 @@ class _Run:
         for topic, log in (("lines", self.lines), ("events", self.events)):
             for kept, event in log:
                 assert event is not None, f"{topic} {kept.partition}/{kept.offset} cannot be read"
-                if isinstance(event, Beat | CampaignSeen):
+                if isinstance(event, Beat | CampaignSeen | CodesSurged):
                     assert kept.key is None, "what goes to every partition has no key"
                 elif topic == "lines" or not isinstance(event, ROUTED):
                     assert _name(topic, event) in known, f"{topic} {kept.partition}/{kept.offset} comes from nothing"
@@ -332,10 +333,10 @@ class _Run:
                 assert_in_clock(msgspec.msgpack.decode(clock.state, type=ClockState), event, at)
                 where["clock"] += 1
                 continue
-            if isinstance(event, CampaignSeen):
+            if isinstance(event, CampaignSeen | CodesSurged):
                 of = msgspec.msgpack.decode(clock.state, type=ClockState)
-                place = in_table(of.campaigns, event, of.now, self.policy)
-                assert place, f"the campaign told at events {at} is lost"
+                place = in_table(of, event, self.policy)
+                assert place, f"the {'campaign' if isinstance(event, CampaignSeen) else 'surge'} told at events {at} is lost"
                 where[place] += 1
                 continue
             assert timeline is not None, f"events {at} is lost: no state of its account"
@@ -409,13 +410,13 @@ class _Run:
         """What each partition of ``events`` was told of campaigns, and how often."""
         told: dict[int, Counter[bytes]] = {p: Counter() for p in range(self.live.partitions_of("events"))}
         for kept, event in self.events:
-            if isinstance(event, CampaignSeen):
+            if isinstance(event, CampaignSeen | CodesSurged):
                 told[kept.partition][kept.value or b""] += 1
         return told
 
     def due_from_campaign(self, expected: Regathered) -> Iterator[Due]:
         """What must be in the log before an offset of ``sightings`` is in the clock: the news, in every partition."""
-        first = {(k.partition, k.value): k.offset for k, e in reversed(self.events) if isinstance(e, CampaignSeen)}
+        first = {(k.partition, k.value): k.offset for k, e in reversed(self.events) if isinstance(e, CampaignSeen | CodesSurged)}
         for news, (partition, offset) in zip(expected.records, expected.origins, strict=True):
             for p in range(self.live.partitions_of("events")):
                 yield Due((SOURCE["campaign"], partition), offset, ("events", p), first[p, news])

@@ -7,13 +7,14 @@ import hashlib
 
 import msgspec
 
-from pipeline.core.campaign import Known
-from pipeline.core.events import CampaignMark, CampaignSeen
+from pipeline.core.beats import ClockState
+from pipeline.core.events import CampaignMark, CampaignSeen, CodesSurged
 from pipeline.core.gatherer import Slot
 from pipeline.core.outcome import Sighting
 from pipeline.core.policy import Policy
 
 SLOT_BYTES, NAME_BYTES = 1, 6
+SURGE_S, SURGE_NAMES = 300, 256
 decode_sighting = msgspec.json.Decoder(Sighting).decode
 
 
@@ -29,17 +30,23 @@ def _short_name(account_id: str) -> str:
 def in_slot(slot: Slot | None, sighting: Sighting, now: int, policy: Policy) -> str:
     """Where campaign's state has a sighting: ``marks``, ``full`` of others, or ``aged`` out at ``now`` (ms); empty: nowhere."""
     campaigns, bounds = policy.campaigns, policy.bounds
+    step_s, most = (SURGE_S, SURGE_NAMES) if sighting.entity.startswith("codes:") else (campaigns.step_s, campaigns.most)
     kept_s = campaigns.window_s + bounds.lateness_s + bounds.slack_s + policy.feeds.patience_s
-    step = 1000 * campaigns.step_s
-    at = sighting.occurred_at // step * step
+    at = sighting.occurred_at // (1000 * step_s) * 1000 * step_s
     accounts = () if sighting.exempt else (_short_name(sighting.account_id),)
     marks = slot.entities.get(sighting.entity, ()) if slot is not None else ()
-    return _among(marks, CampaignMark(at, accounts, sighting.exempt), campaigns.most) or ("aged" if at < now - 1000 * kept_s else "")
+    return _among(marks, CampaignMark(at, accounts, sighting.exempt), most) or ("aged" if at < now - 1000 * kept_s else "")
 
 
-def in_table(table: dict[str, Known], said: CampaignSeen, now: int, policy: Policy) -> str:
-    """Where a partition's clock has what it was told of a campaign: ``table``, or ``over`` at ``now`` (ms); empty: nowhere."""
-    known = table.get(said.entity)
+def in_table(clock: ClockState, said: CampaignSeen | CodesSurged, policy: Policy) -> str:
+    """Where a partition's clock has what it was told of a campaign or surge: ``table``, or ``over`` by now; empty: nowhere."""
+    now = clock.now
+    if isinstance(said, CodesSurged):
+        surge = clock.surges.get(said.at)
+        if surge is not None and surge.z >= said.z:
+            return "table"
+        return "over" if said.at < now - policy.retain_ms - 2000 * SURGE_S else ""
+    known = clock.campaigns.get(said.entity)
     if known is not None and all(_among(known.marks, mark, policy.campaigns.most) for mark in said.marks):
         return "table"
     return "over" if said.marks[-1].at < now - policy.retain_ms - 1000 * policy.campaigns.window_s else ""

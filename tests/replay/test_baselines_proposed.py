@@ -1,7 +1,9 @@
 """Do the baselines that are proposed say what honest customers do, whoever else is in the log and in whatever order it comes?"""
 
+import math
 import tomllib
 from collections import Counter
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 from statistics import median
@@ -13,7 +15,8 @@ from click.testing import CliRunner, Result
 from pipeline.__main__ import main
 from pipeline.core.baselines import MOST_AGENTS
 from pipeline.core.policy import Policy, policy_from
-from pipeline.replay.baselines import LEAST_LOGINS, NoBaselines, Proposal, baselines_of, latency_of, median_of, proposed
+from pipeline.core.surge import STRETCH_MS, usual_at
+from pipeline.replay.baselines import LEAST_LOGINS, NoBaselines, Proposal, baselines_of, codes_of, latency_of, median_of, proposed
 from pipeline.replay.honest import LEAST_ACCOUNTS, Counted
 from pipeline.replay.run import Replay
 from pipeline.simulate.identifiers import AGENTS
@@ -178,3 +181,78 @@ def test_what_cannot_be_done_is_said_with_exit_code_2(tmp_path: Path) -> None:
     (tmp_path / "bad.jsonl").write_text("no envelope\n")
     said = asked("--log", tmp_path / "bad.jsonl")
     assert (said.exit_code, "bad.jsonl:1: not a record" in said.output) == (2, True)
+
+
+# --- codes by hour of the week
+
+MONDAY = 1_772_409_600_000  # 2026-03-02, 00:00 UTC
+HOUR_MS = 3_600_000
+
+
+def weeks(days: int, usual: Callable[[int, int], int]) -> dict[int, int]:
+    """So many accounts in every five minutes of a day and an hour, in turn one more and one less."""
+    return {
+        at: usual(at // DAY % 7, at // HOUR_MS % 24) + (1 if n % 2 else -1)
+        for n, at in enumerate(range(MONDAY, MONDAY + days * DAY, STRETCH_MS))
+    }
+
+
+def test_the_usual_of_an_hour_is_its_median_by_day_of_the_week() -> None:
+    counted = weeks(22, lambda day, hour: 1000 + 10 * day + hour)
+    for at in range(MONDAY + 8 * DAY, MONDAY + 8 * DAY + HOUR_MS, STRETCH_MS):
+        counted[at] = 50_000  # a surge of one hour is not the usual
+    found = codes_of(counted)
+    assert found is not None
+    for day in range(7):
+        for hour in range(24):
+            at = MONDAY + day * DAY + hour * HOUR_MS
+            assert usual_at(found, at) == pytest.approx(1000 + 10 * (at // DAY % 7) + hour, abs=1.1)
+    assert found.spread == 0.1, "one more or less of a thousand: no bank is steadier than the floor"
+    assert found.share == pytest.approx(200 / 1084, rel=0.01)
+    wild = codes_of({at: n * (2 if at // STRETCH_MS % 4 < 2 else 1) for at, n in weeks(22, lambda *_: 400).items()})
+    assert wild is not None
+    assert wild.spread == pytest.approx(1.4826 * math.log(2) / 2, rel=0.2), "half of the time twice as many"
+
+
+def test_less_than_three_weeks_propose_no_usual_of_codes() -> None:
+    assert codes_of({}) is None
+    assert codes_of(weeks(20, lambda *_: 5)) is None
+    whole = codes_of({**weeks(21, lambda *_: 5), MONDAY - STRETCH_MS: 1, MONDAY + 21 * DAY: 1})
+    assert whole is not None
+    assert whole.share == 1.0, "where few are sent codes all are counted"
+    cut = weeks(21, lambda *_: 5)
+    assert codes_of(cut) is None, "the first five minutes and the last may be cut, and do not count"
+
+
+def test_a_night_without_a_code_is_a_night_with_none() -> None:
+    found = codes_of({at: n for at, n in weeks(22, lambda *_: 8).items() if at // HOUR_MS % 24 >= 6})
+    assert found is not None
+    assert {found.accounts[day][3] for day in range(7)} == {0.0}
+    assert {found.accounts[day][12] for day in range(7)} == {8.0}
+
+
+def test_the_command_counts_accounts_not_codes_and_none_twice(tmp_path: Path) -> None:
+    log = bank(50, 23)
+    said = asked("--log", log.write(tmp_path / "log.jsonl"))
+    assert said.exit_code == 0, said.output
+    codes = policy_from(tomllib.loads(said.output)).baselines.codes
+    assert codes is not None
+    begin = START % DAY // HOUR_MS
+    assert {hours[begin] for hours in codes.accounts} == {5.0}, "one a minute"
+    assert "# accounts that are sent a code in five minutes" in said.output
+    assert "]  # Monday" not in said.output
+    assert "],  # Monday" in said.output
+    for n in range(50):  # each of them is sent three more, and everything comes twice
+        for day in range(23):
+            for k in range(3):
+                code(log, f"acc-{n}", START + day * DAY + n * 60_000 + 1000 * k, f"{n}-{day}-{k}", 9)
+    log.records += log.records
+    twice = asked("--log", log.write(tmp_path / "twice.jsonl"))
+    assert policy_from(tomllib.loads(twice.output)).baselines.codes == codes
+
+
+def test_a_short_log_says_that_three_weeks_are_needed(tmp_path: Path) -> None:
+    said = asked("--log", bank(50, 20).write(tmp_path / "log.jsonl"))
+    assert said.exit_code == 0, said.output
+    assert "stretches of five minutes with any (36 of each hour of the week are needed: three weeks)" in said.output
+    assert "[baselines.codes]" not in said.output
