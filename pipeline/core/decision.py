@@ -12,7 +12,7 @@ from pipeline.core import features as features_module
 from pipeline.core import rules as rules_module
 from pipeline.core.calls import CallSeen
 from pipeline.core.campaign import Known
-from pipeline.core.episode import Episode, named
+from pipeline.core.episode import Episode, incident_of, named
 from pipeline.core.events import (
     AccountChanged,
     CallChanged,
@@ -25,7 +25,7 @@ from pipeline.core.events import (
 )
 from pipeline.core.features import Features
 from pipeline.core.features.campaign import Heard
-from pipeline.core.model import Score, Scoring
+from pipeline.core.model import Model, Score, Scoring
 from pipeline.core.outcome import Challenger, Decision, Evidence, Level, RuleHit, Stage
 from pipeline.core.policy import Policy, Thresholds
 from pipeline.core.profile import Profile
@@ -148,8 +148,14 @@ def decision(
     """Make the record of an assessment worth keeping; ``challengers`` score the same features in the shadow."""
     otp_id = assessment.episode.challenge.otp_id
     ids = tuple(x.event_id for x in events)
+    # What was concluded may be withdrawn and concluded again, and then be told in another way: under another id.
+    told = ["finding"] if has_finding and assessment.level != "alert" else []
+    if incident != incident_of(account_id, assessment.episode.challenge, otp_id):
+        told.append(incident)
+    if not isinstance(model, Model) or challengers:
+        told += [model.id, *(c.id for c in challengers)]
     return Decision(
-        decision_id=named("d_", account_id, otp_id, assessment.fingerprint(events, time)),
+        decision_id=named("d_", account_id, otp_id, assessment.fingerprint(events, time), *told),
         account_id=account_id,
         otp_id=otp_id,
         incident_id=incident,

@@ -184,9 +184,8 @@ def incident_id(account_id: str, challenge: Challenge, recent: tuple[RecentEvent
 
     ``i_`` and 20 hexadecimal characters. A chain without a session is named after its first challenge.
     """
-    session = challenge.session_id
-    if session is not None:
-        return named("i_", account_id, "session", session)
+    if challenge.session_id is not None:
+        return incident_of(account_id, challenge, challenge.otp_id)
     chain = sorted(
         (c for c in challenges(recent).values() if c.session_id is None and c.purpose == challenge.purpose and c.start <= challenge.start),
         key=lambda c: (c.start, c.otp_id),
@@ -198,7 +197,13 @@ def incident_id(account_id: str, challenge: Challenge, recent: tuple[RecentEvent
             break
         if (earlier.start, earlier.otp_id) < (first.start, first.otp_id):
             first = earlier
-    return named("i_", account_id, "challenge", first.otp_id)
+    return incident_of(account_id, challenge, first.otp_id)
+
+
+def incident_of(account_id: str, challenge: Challenge, first: str) -> str:
+    """The incident's name by the challenge's session, or by the otp_id of the ``first`` challenge of a chain without one."""
+    session = challenge.session_id
+    return named("i_", account_id, "challenge", first) if session is None else named("i_", account_id, "session", session)
 
 
 def named(prefix: str, *parts: str) -> str:
