@@ -52,7 +52,7 @@ def names(n: int) -> tuple[str, ...]:
 
 
 def mark(n: int, at: int = T0) -> tuple[CampaignMark, ...]:
-    return joined((), (CampaignMark(stretch_of(at), names(n)),), NAMES)
+    return (CampaignMark(stretch_of(at), names(n)[:NAMES]),)
 
 
 # --- how many there were
@@ -141,8 +141,11 @@ def test_a_surge_is_remembered_while_a_code_of_it_may_be_open() -> None:
 
 def test_the_campaign_stage_keeps_no_more_names_than_it_counts_by() -> None:
     fold = Gatherer(QUIET)
-    for n in range(3 * NAMES):
-        fold.fold(n, Sighting(entity=entity_of(T0), account_id=f"acct-{n}", occurred_at=T0 + n, arrived_at=T0 + n))
+    sent = [Sighting(entity=entity_of(T0), account_id=f"acct-{n}", occurred_at=T0 + n, arrived_at=T0 + n) for n in range(3 * NAMES)]
+    news = [fold.fold(offset, sighting) for offset, sighting in enumerate(sent)]
+    zs = [said.z for said in news if isinstance(said, CodesSurged)]
+    assert zs == sorted(set(zs)), "said when it has grown, and then only"
+    assert LEAST_Z <= zs[0] < zs[-1] == level(mark(3 * NAMES), flat(1.0))
     state = fold.encoded(slot_of(entity_of(T0)))
     assert state is not None
     assert 12 * NAMES < len(state) < 15 * NAMES
@@ -299,7 +302,8 @@ def test_a_receipt_or_a_resend_counts_no_account_again() -> None:
             initiated_by="customer", status=status,  # type: ignore[arg-type]
         )  # fmt: skip
         said += partition.fold(n, event)
-    assert [o.entity for o in said if isinstance(o, Sighting)] == [entity_of(at)] * 2, "the stage counts the name once"
+    told = [(o.entity, o.account_id) for o in said if isinstance(o, Sighting)]
+    assert told == [(entity_of(at), "a")] * 2, "the stage counts the name once"
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,8 @@ BEATS: Final = "tests/core/test_beats.py"
 HONEST: Final = "tests/replay/test_honest.py"
 DAYS: Final = "tests/core/learn/test_drift_days.py"
 DRIFT: Final = "tests/live/test_drift_told.py"
+SURGE: Final = "tests/core/test_surge.py"
+IDS: Final = "tests/core/test_decision_ids.py"
 
 
 class Mutant(NamedTuple):
@@ -393,5 +395,46 @@ MUTANTS: Final = (
         "                await self._look(watch, turns, tell=False)\n        #",
         "                await self._look(watch, turns)\n        #",
         (DRIFT,),
+    ),
+    # --- a surge of codes, and what a decision is called
+    Mutant(
+        "surge-of-the-moment",
+        "a code is settled as it was told first, whatever its five minutes came to: the order in which codes were read shows",
+        "pipeline/core/detector.py",
+        " or not track.used or surge.around(self.surges, track.start):",
+        " or not track.used:",
+        (SURGE,),
+    ),
+    Mutant(
+        "last-surge-wins",
+        "of what is said of five minutes the last is believed: read twice or in another order it is less than it was",
+        "pipeline/core/surge.py",
+        "    if have is None or have.z < said.z:\n",
+        "    if True:\n",
+        (SURGE,),
+    ),
+    Mutant(
+        "surge-at-every-code",
+        "a surge is told to every partition with every code that adds to it",
+        "pipeline/core/gatherer.py",
+        "<= surge.level(before, codes):",
+        "< surge.level(before, codes):",
+        (SURGE,),
+    ),
+    Mutant(
+        "codes-not-accounts",
+        "each code is counted, not each account: one that is bombed is a surge of the bank",
+        "pipeline/core/detector.py",
+        "said = Sighting(entity=surge.entity_of(at), account_id=t.account_id,",
+        "said = Sighting(entity=surge.entity_of(at), account_id=event.event_id,",
+        (SURGE,),
+    ),
+    Mutant(
+        "two-contents-one-id",
+        "a decision that is told again after an alarm has the id of the one before it: whoever keeps one of each loses the finding",
+        "pipeline/core/decision.py",
+        '    told = ["finding"] if has_finding and assessment.level != "alert" else []\n',
+        "    told: list[str] = []\n",
+        (IDS,),
     ),
 )
