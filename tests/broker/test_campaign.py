@@ -79,10 +79,10 @@ def test_campaigns_are_told_to_every_partition_and_the_recorded_events_say_the_s
 
 
 def test_kills_of_campaign_between_its_effects_change_no_final_assessment(
-    deploy: Callable[..., Deployment], attacked: list[LogRecord], policy_file: Path, tmp_path: Path
+    deploy: Callable[..., Deployment], attacked: list[LogRecord], tmp_path: Path
 ) -> None:
     """It dies with its news written and its state not, then with its slots durable and its clock not, and once more before the commit."""
-    live = deploy(batch_records=20, policy_file=policy_file)
+    live = deploy(batch_records=20)
     live.load(attacked)
     workers = {stage: live.start(stage) for stage in STAGES if stage != "campaign"}
     for point in ("after-outputs", "inside-changelog", "before-commit"):
@@ -90,7 +90,4 @@ def test_kills_of_campaign_between_its_effects_change_no_final_assessment(
     workers["campaign"] = live.start("campaign")
     live.finish(workers, within_s=240)
     assert verify(live, STAGES, beats=False).copies["events"], "no death came between news and its state"
-    assert said_by(live) == said_by_replay(attacked, tmp_path, policy_from({"baselines": {"codes": CODES}}))
-    seen = surges_of(kept.value for kept in live.read("decisions"))
-    assert seen == surges_of(record.value for record in read_log(tmp_path / "decisions.jsonl"))
-    assert max(seen.values()) >= surge.LEAST_Z
+    assert said_by(live) == said_by_replay(attacked, tmp_path)
