@@ -58,12 +58,17 @@ def demo(seed: int, accounts: int, hours: float, out: Path) -> None:
     "--family", type=click.Choice(["a", "b", "c"]), default="a", show_default=True, help="Parameters of the world; b and c are held out."
 )
 @click.option("--emerging", type=click.FloatRange(min=0), metavar="DAYS", help="An attack nobody has seen (V15) begins so many days in.")
+@click.option(
+    "--wave", type=click.FloatRange(min=0), metavar="HOURS", help="So many hours in, one customer in twenty is attacked in 20 minutes."
+)
+@click.option("--rush", type=click.FloatRange(min=0), metavar="HOURS", help="So many hours in, one in ten logs in again in 20 minutes.")
 @click.option("--unseen", is_flag=True, help="Also attacks that no weight, rule, feature or threshold was chosen for (V16 to V18).")
 @click.option("--noise/--no-noise", default=True, show_default=True, help="Duplicates, disorder, late and malformed records.")
 @click.option("--compress", type=click.Choice(["gz", "zst"]), help="Compress the log.")
 def simulate(seed: int, accounts: int, hours: float, out: Path, history_days: int, start: str | None, prior: float | None,
              lookalikes: float | None, stories: tuple[str, ...], feeds: str, telephony: Path | None, coverage: float | None,
-             family: str, emerging: float | None, unseen: bool, noise: bool, compress: str | None) -> None:  # fmt: skip
+             family: str, emerging: float | None, wave: float | None, rush: float | None, unseen: bool, noise: bool,
+             compress: str | None) -> None:  # fmt: skip
     """Write a believable log of a bank with attacks and look-alikes, and the truth beside it."""
     from datetime import UTC, datetime
 
@@ -78,8 +83,8 @@ def simulate(seed: int, accounts: int, hours: float, out: Path, history_days: in
                 seed, accounts, hours, out,
                 start=datetime.fromtimestamp(instant(start, "--start") / 1000, UTC) if start else START,
                 history_days=history_days, prior=prior, lookalikes=lookalikes, stories=stories or None,
-                feeds=feeds, telephony=telephony, coverage=coverage, family=family, emerging_day=emerging, unseen=unseen, noise=noise,  # type: ignore[arg-type]  # click has checked
-                compress=compress or "",  # type: ignore[arg-type]  # as above
+                feeds=feeds, telephony=telephony, coverage=coverage, family=family, emerging_day=emerging, wave_hour=wave, rush_hour=rush,  # type: ignore[arg-type]  # click has checked
+                unseen=unseen, noise=noise, compress=compress or "",  # type: ignore[arg-type]  # as above
                 progress=lambda _, text: status.update(f"simulating: {text}"),
             )  # fmt: skip
         except ValueError as e:

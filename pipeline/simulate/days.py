@@ -18,6 +18,9 @@ from pipeline.simulate.scene import Diary, Scene
 from pipeline.simulate.unseen import SHARE as UNSEEN_SHARE
 from pipeline.simulate.unseen import UNSEEN
 
+WAVE_SHARE = 0.05  # of the customers, within WAVE_MS: an attack at scale (a proposal: no source says)
+RUSH_SHARE = 0.1  # of the customers log in again when an app has logged everybody out, within WAVE_MS (a proposal)
+WAVE_MS = 20 * MINUTE
 PAYMENTS = 0.15  # a day: codes for card payments, without a login
 
 
@@ -42,6 +45,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     campaigns: list[Campaign]
     real: Real | None = None
     emerging: int | None = None  # when an attack begins that nobody has seen
+    wave: int | None = None  # when an attack at scale begins
+    rush: int | None = None  # when everybody has to log in again
     unseen: bool = False  # whether the variants that no choice was made for take place
 
     def wants(self, story: str) -> bool:
@@ -57,6 +62,10 @@ def live_through(diary: Diary, plan: Plan) -> None:
         _attacked(diary, customer, plan)
         if plan.emerging is not None:
             _surprised(diary, customer, plan, plan.emerging)
+        if plan.wave is not None:
+            _in_a_wave(diary, customer, plan, plan.wave)
+        if plan.rush is not None:
+            _in_a_rush(diary, customer, plan, plan.rush)
     if plan.unseen:  # last, so that what is found out about the others stays as it was
         for customer in home.customers:
             _caught_unprepared(diary, customer, plan)
@@ -148,3 +157,28 @@ def _surprised(diary: Diary, customer: Customer, plan: Plan, begin: int) -> None
         scene = Scene(diary, customer, family, derived(plan.seed, "emerging", name, at), STORY, plan.live_from)
         scene.label = "attempt"
         v15(scene, Attacker(scene, None), at)
+
+
+def _in_a_wave(diary: Diary, customer: Customer, plan: Plan, begin: int) -> None:
+    """Attacks as ever, by callers and machines of their own, on many customers at once."""
+    family, name = plan.family, customer.account_id
+    rng = derived(plan.seed, "wave", name)
+    choices = [c for c in family.attackers.stories if plan.wants(c[0])]
+    if not choices or rng.random() >= WAVE_SHARE:
+        return
+    story, at = weighted(rng, choices), begin + int(rng.random() * WAVE_MS)
+    scene = Scene(diary, customer, family, derived(plan.seed, "wave", name, at), story, plan.live_from)
+    scene.label = "attempt"
+    ATTACKS[story](scene, Attacker(scene, None), at)
+
+
+def _in_a_rush(diary: Diary, customer: Customer, plan: Plan, begin: int) -> None:
+    """An outage of the app: customers log in again, each with a code."""
+    rng = derived(plan.seed, "rush", customer.account_id)
+    if rng.random() >= RUSH_SHARE:
+        return
+    at = begin + int(rng.random() * WAVE_MS)
+    own = derived(plan.seed, "rush", customer.account_id, at)
+    plain_login(
+        Scene(diary, customer, plan.family, own, "B17" if customer.channel == "voice" else "plain", plan.live_from), at, asks_code=True
+    )

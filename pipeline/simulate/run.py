@@ -103,6 +103,8 @@ def simulate(
     coverage: float | None = None,
     family: FamilyName = "a",
     emerging_day: float | None = None,
+    wave_hour: float | None = None,
+    rush_hour: float | None = None,
     unseen: bool = False,
     stories: Sequence[str] | None = None,
     noise: bool = True,
@@ -114,14 +116,18 @@ def simulate(
     """Write ``log.jsonl``, ``truth.jsonl``, ``policy.toml`` and ``about.json`` into ``out``; the same arguments write the same bytes.
 
     ``prior``: attacks per challenge of an honest customer; ``lookalikes``: share of those challenges that are a story of their own;
-    ``emerging_day``: an attack nobody has seen (:mod:`emerging`) begins so many days in; ``unseen``: the variants that no choice was made
-    for (:mod:`unseen`) come on top; ``stories``: only these, apart from those two (names V1 to V14, B1 to B18); ``all_labels``:
-    dispositions after the end too; ``coverage``: share of the lines whose carrier tells the bank, with full feeds; ``telephony``: the
-    folder of a recording (:mod:`recorded`) whose participants are the accounts, by default without any attack or look-alike, and whose
-    first midnight is that of the first day of history. Raises ValueError for arguments that make no world, OSError where files fail.
+    ``emerging_day``: an attack nobody has seen (:mod:`emerging`) begins so many days in; ``wave_hour``: one customer in twenty is attacked
+    within twenty minutes, so many hours in; ``rush_hour``: one in ten logs in again, as when an app has logged everybody out; ``unseen``:
+    the variants that no choice was made for (:mod:`unseen`) come on top; ``stories``: only these, apart from those two (names V1 to V14, B1
+    to B18); ``all_labels``: dispositions after the end too; ``coverage``: share of the lines whose carrier tells the bank, with full feeds;
+    ``telephony``: the folder of a recording (:mod:`recorded`) whose participants are the accounts, by default without any attack or
+    look-alike, and whose first midnight is that of the first day of history. Raises ValueError for arguments that make no world, OSError
+    where files fail.
     """
     if accounts < 1 or hours <= 0 or history_days < 0 or partitions < 1:
         raise ValueError("accounts, hours and partitions must be positive, history_days not negative")
+    if any(hour is not None and not 0 <= hour < hours for hour in (wave_hour, rush_hour)):
+        raise ValueError("a wave or rush begins within the hours of the log proper")
     if start.tzinfo is None:
         raise ValueError("start needs an offset from UTC")
     if stories is not None and (unknown := set(stories) - ATTACKS.keys() - LOOKALIKE_STORIES.keys()):
@@ -146,6 +152,10 @@ def simulate(
     )
     if emerging_day is not None:
         plan = msgspec.structs.replace(plan, emerging=live_from + int(emerging_day * DAY))
+    if wave_hour is not None:
+        plan = msgspec.structs.replace(plan, wave=live_from + int(wave_hour * HOUR))
+    if rush_hour is not None:
+        plan = msgspec.structs.replace(plan, rush=live_from + int(rush_hour * HOUR))
     coverage = coverage if coverage is not None else COVERAGE if recording is None else 1.0
     out.mkdir(parents=True, exist_ok=True)
     shelves = Shelves(out / ".shelves")
@@ -192,6 +202,8 @@ def simulate(
             "feeds": feeds,
             "family": family,
             **({} if emerging_day is None else {"emerging_day": emerging_day}),
+            **({} if wave_hour is None else {"wave_hour": wave_hour}),
+            **({} if rush_hour is None else {"rush_hour": rush_hour}),
             **({"unseen": True} if unseen else {}),
             "stories": None if stories is None else sorted(stories),
             "coverage": coverage,
