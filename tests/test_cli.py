@@ -122,6 +122,13 @@ def test_a_key_file_is_made_used_and_never_overwritten(tmp_path: Path, log: Path
     text = key.read_text()
     assert offhook("replay", log, "--out", tmp_path / "c", "-q", env={"OFFHOOK_PSEUDONYM_KEY": text}).exit_code == 0
     assert (tmp_path / "a" / "alerts.jsonl").read_bytes() == (tmp_path / "c" / "alerts.jsonl").read_bytes()
+    key.write_bytes(b"\x8e" + before)
+    for of in ({"--pseudonyms": key}, {}):
+        options = [x for pair in of.items() for x in pair]
+        bad = offhook("replay", log, *options, env={} if of else {"OFFHOOK_PSEUDONYM_KEY_FILE": str(key)})
+        assert bad.exit_code == 2
+        assert "UTF-8" in bad.output or "UnicodeDecodeError" in bad.output
+        assert "0x8e" not in bad.output, "no byte of a key is printed"
     key.write_text("k1 = too-short\n")
     for bad, where in (
         (offhook("replay", log, "--pseudonyms", key), f"Error: {key}: key file, line 1"),

@@ -125,6 +125,8 @@ def load_pseudonyms(key_file: Path | None, demo_key: bool) -> "Pseudonyms":
         return Pseudonyms.from_text(settings.pseudonym_text())
     except SettingsError as e:
         raise BadInput(str(e)) from None
+    except UnicodeDecodeError:  # its message has a byte of the key
+        raise BadInput(f"{where}: not a text in UTF-8") from None
     except ValueError as e:
         raise BadInput(f"{where}: {e}") from None
 

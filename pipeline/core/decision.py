@@ -145,7 +145,10 @@ def decision(
     version: str,
     challengers: Sequence[Scoring] = (),
 ) -> Decision:
-    """Make the record of an assessment worth keeping; ``challengers`` score the same features in the shadow."""
+    """Make the record of an assessment worth keeping; ``challengers`` score the same features in the shadow.
+
+    Under one policy two decisions of one id are the same.
+    """
     otp_id = assessment.episode.challenge.otp_id
     ids = tuple(x.event_id for x in events)
     # What was concluded may be withdrawn and concluded again, and then be told in another way: under another id.
@@ -154,6 +157,8 @@ def decision(
         told.append(incident)
     if not isinstance(model, Model) or challengers:
         told += [model.id, *(c.id for c in challengers)]
+    if assessment.threshold != policy.thresholds.alert:
+        told.append(repr(assessment.threshold))
     return Decision(
         decision_id=named("d_", account_id, otp_id, assessment.fingerprint(events, time), *told),
         account_id=account_id,

@@ -17,7 +17,8 @@ from pipeline.core.sampling import taken
 
 STRETCH_MS = 1000 * SURGE_STRETCH_S
 NAMES = 256  # kept of a stretch: the number of accounts is then known to 6 % (1 / sqrt(n - 2), Beyer et al., SIGMOD 2007)
-LEAST_Z = 2.0  # spreads: less is said of by nobody, and is 0; a stretch in 44 by chance, were counts normal
+LEAST_Z = 2.0  # spreads: less is said of by nobody, and is 0; where days vary by a fifth, one code in forty of ordinary days has more
+LEAST_COUNTED = 5  # names: fewer are chance, wherever next to none are usual (of Poisson counts that pass, one in 140 at most)
 STEP_Z = 0.5  # what is said of a stretch grows in such steps, so that it is said 17 times at most
 _KIND = "codes"
 _NAME_BITS = 48  # of campaign.short_name
@@ -78,9 +79,9 @@ def usual_at(codes: Codes, at: Ms) -> float:
 def level(marks: tuple[CampaignMark, ...], codes: Codes) -> float:
     """How many spreads above the usual the accounts of a stretch are, rounded down to half ones; 0 below ``LEAST_Z``, 10 at most.
 
-    On ln(1 + n), with what chance does to the sample as well: at night a bank counts few.
+    Also 0 where fewer than ``LEAST_COUNTED`` were counted. On ln(1 + n), with what chance does to the sample as well: at night it is small.
     """
-    if not marks:
+    if not marks or len(marks[0].accounts) < LEAST_COUNTED:
         return 0.0
     usual = usual_at(codes, marks[0].at)
     found = estimated(marks[0].accounts) / codes.share
@@ -90,17 +91,16 @@ def level(marks: tuple[CampaignMark, ...], codes: Codes) -> float:
 
 
 class Surge(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """What a partition knows of a stretch with a surge: when that was last new (ms), and how many spreads."""
+    """What a partition knows of a stretch with a surge: when it was known to be so many spreads (ms), and how many."""
 
     heard_at: Ms
     z: float
 
 
 def hear(table: dict[Ms, Surge], said: CodesSurged) -> None:
-    """Take in what is said of a stretch."""
-    have = table.get(said.at)
-    if have is None or have.z < said.z:
-        table[said.at] = Surge(max(said.arrived_at, have.heard_at if have is not None else 0), said.z)
+    """Take in what is said of a stretch, in whatever order."""
+    new, have = Surge(said.arrived_at, said.z), table.get(said.at)
+    table[said.at] = new if have is None else _greater(have, new)
 
 
 def around(table: dict[Ms, Surge], start: Ms) -> Surge | None:
@@ -109,7 +109,12 @@ def around(table: dict[Ms, Surge], start: Ms) -> Surge | None:
     here, before = table.get(at), table.get(at - STRETCH_MS)
     if here is None or before is None:
         return here or before
-    return Surge(max(here.heard_at, before.heard_at), max(here.z, before.z))
+    return _greater(before, here)
+
+
+def _greater(one: Surge, other: Surge) -> Surge:
+    """The greater of two; of two that are as great the one that was known first."""
+    return one if (one.z, -one.heard_at) >= (other.z, -other.heard_at) else other
 
 
 def forget(table: dict[Ms, Surge], now: Ms, policy: Policy) -> None:

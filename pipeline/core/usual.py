@@ -7,7 +7,7 @@ from pipeline.core.episode import Episode
 from pipeline.core.features import Features
 from pipeline.core.policy import Policy
 from pipeline.core.profile import HOUR_MS, Profile, Seen
-from pipeline.core.surge import usual_at
+from pipeline.core.surge import STRETCH_MS, hour_of_week, usual_at
 
 SHOWN = 3  # networks, countries and hours named: those used most
 _PLACES = 2  # decimals of rates
@@ -34,18 +34,23 @@ def beside(data: dict[str, object], f: Features, e: Episode, profile: Profile, p
             data[name] = {"value": value, "usual": _most(known)}
     if f.caller_never_seen is not None:
         data["caller_never_seen"] = {"value": f.caller_never_seen, "usual": len(profile.peers)}
-    codes = policy.baselines.codes
-    if f.code_surge_z and codes is not None:
-        data["code_surge_z"] = {"value": f.code_surge_z, "usual_accounts": usual_at(codes, e.start)}
+    if f.code_surge_z and (codes := _of_hour(e, policy)) is not None:
+        data["code_surge_z"] = {"value": f.code_surge_z, "usual_accounts": codes}
 
 
 def surge_sentence(f: Features, e: Episode, policy: Policy) -> str | None:
     """Say that unusually many customers were sent codes, or nothing."""
-    codes = policy.baselines.codes
-    if not f.code_surge_z or codes is None:
+    if not f.code_surge_z:
         return None
-    usual = f"usual {usual_at(codes, e.start):,.0f} in five minutes"
-    return f"Around then codes went out to unusually many customers: {f.code_surge_z:g} spreads above the {usual} of this hour."
+    codes = _of_hour(e, policy)
+    usual = "usual" if codes is None else f"usual {codes:,.0f}" if codes >= 10 else f"usual {codes:g}"
+    return f"Around then codes went out to unusually many customers: {f.code_surge_z:g} spreads above the {usual} in five minutes."
+
+
+def _of_hour(e: Episode, policy: Policy) -> float | None:
+    """How many accounts are usually sent a code in five minutes of this hour; None where the five minutes before were another hour's."""
+    codes, here, before = policy.baselines.codes, e.start, e.start - STRETCH_MS
+    return usual_at(codes, here) if codes is not None and hour_of_week(here) == hour_of_week(before) else None
 
 
 def _of_channel(e: Episode, policy: Policy) -> EntryLatency | None:

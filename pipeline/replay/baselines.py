@@ -17,7 +17,8 @@ import msgspec
 from pipeline.core.baselines import LEAST_SHARE, LEAST_SPREAD, MOST_AGENTS, Baselines, Codes, EntryLatency
 from pipeline.core.events import Channel, Ms
 from pipeline.core.policy import Policy
-from pipeline.core.surge import STRETCH_MS, hour_of_week
+from pipeline.core.profile import DAY_MS
+from pipeline.core.surge import STRETCH_MS, hour_of_week, stretch_of
 from pipeline.replay.honest import LEAST_ACCOUNTS, READ, Counted, Days
 from pipeline.replay.run import PROGRESS_EVERY, Progress
 from pipeline.replay.verdicts import Verdicts
@@ -25,7 +26,7 @@ from pipeline.wire.log import LogRecord, merge_logs
 
 LEAST_ENTRIES = 100  # of a channel: the median is then known to an eighth of the spread (1.25 / sqrt n, standard error at a normal)
 LEAST_LOGINS = 100  # of a user agent: its share is then known to a tenth (1 / sqrt n)
-LEAST_STRETCHES = 36  # of an hour of the week: three of them, so that one surge or one holiday is not the usual
+LEAST_DAYS = 3  # of an hour of the week, so that one surge or one holiday is not the usual
 USUALLY_COUNTED = 200  # accounts of a busy stretch are: three quarters of those whose names are kept, and a doubling is ten standard errors
 LEAST_ALL_LOGINS = 1000  # ten times that: fewer tell no rare user agent from a common one
 OF_A_NORMAL: Final = 1.4826  # makes the median absolute deviation the standard deviation of a normal (Rousseeuw and Croux 1993)
@@ -102,12 +103,11 @@ def proposed(counted: Counted) -> Proposal:
         rest = total - sum(counted.logins[a] for a in listed)
         needed = f"{LEAST_LOGINS} logins of {LEAST_ACCOUNTS} accounts are needed, of {LEAST_ALL_LOGINS:,}; {MOST_AGENTS} are listed at most"
         left.append(f"user agents: {others:,} with {rest:,} of {total:,} logins ({needed})")
-    codes = codes_of(counted.codes)
+    codes = codes_of(counted.codes, counted.covered)
     if codes is None and counted.codes:
         n = len(counted.codes)
-        left.append(
-            f"codes by hour: {n:,} stretches of five minutes with any ({LEAST_STRETCHES} of each hour of the week are needed: three weeks)"
-        )
+        needed = f"{LEAST_DAYS} days with each hour of the week are needed: three weeks without a hole"
+        left.append(f"codes by hour: {n:,} stretches of five minutes with any ({needed})")
     if not channels and not listed and codes is None:
         raise NoBaselines("the log is too short for any baseline: " + ("; ".join(left) or "it holds no honest entry or login"))
     floor = max(LEAST_LOGINS / total, LEAST_SHARE, counted.logins[cut[0]] / total if cut else 0.0) if listed else None
@@ -123,27 +123,29 @@ def proposed(counted: Counted) -> Proposal:
     )
 
 
-def codes_of(counted: Mapping[Ms, int]) -> Codes | None:
-    """The usual number of accounts by hour of the week; None where three of every hour are not there.
+def codes_of(counted: Mapping[Ms, int], covered: Sequence[tuple[Ms, Ms]]) -> Codes | None:
+    """The usual number of accounts by hour of the week; None where an hour is not there on three days.
 
-    ``counted``: of stretches by their beginning (ms). The first and the last may be cut, and do not count. The spread is that of the
+    ``counted``: of stretches by their beginning (ms); ``covered``: from when to when (ms) the log tells, so that a hole in it is no quiet
+    hour. The first stretch and the last of each may be cut, and do not count. The spread is that of each day from the others, in the
     busier half of the hours, where chance moves a count least.
     """
-    if not counted:
+    cells: dict[tuple[int, int], dict[int, Counter[float]]] = {}  # by hour of the week and day
+    for begin, end in covered:
+        for at in range(stretch_of(begin) + STRETCH_MS, stretch_of(end), STRETCH_MS):
+            cells.setdefault(hour_of_week(at), {}).setdefault(at // DAY_MS, Counter())[counted.get(at, 0)] += 1
+    if not counted or len(cells) < 7 * 24 or any(len(days) < LEAST_DAYS for days in cells.values()):
         return None
-    cells: dict[tuple[int, int], Counter[float]] = {}
-    inner = range(min(counted) + STRETCH_MS, max(counted), STRETCH_MS)
-    for at in inner:
-        cells.setdefault(hour_of_week(at), Counter())[counted.get(at, 0)] += 1
-    if len(cells) < 7 * 24 or min(cell.total() for cell in cells.values()) < LEAST_STRETCHES:
-        return None
-    usual = {cell: median_of(numbers.items()) for cell, numbers in cells.items()}
+    usual = {cell: median_of(sum(days.values(), Counter[float]()).items()) for cell, days in cells.items()}
     busy = median_of((n, 1) for n in usual.values())
     away: Counter[float] = Counter()
-    for cell, numbers in cells.items():
+    for cell, days in cells.items():
         if usual[cell] >= busy:
-            for n, times in numbers.items():
-                away[abs(log1p(n) - log1p(usual[cell]))] += times
+            total = sum(days.values(), Counter[float]())
+            for numbers in days.values():
+                others = log1p(median_of((total - numbers).items()))
+                for n, times in numbers.items():
+                    away[abs(log1p(n) - others)] += times
     spread = max(LEAST_SPREAD, OF_A_NORMAL * median_of(away.items()))
     most = max(usual.values())
     share = 1.0 if most <= USUALLY_COUNTED else _digits(USUALLY_COUNTED / most)

@@ -26,6 +26,7 @@ from pipeline.wire.pseudonym import Pseudonyms
 READ = ("logins", "otp-dispatches", "otp-entries")
 DISHONEST = FRAUD | {"suspicious", "test"}
 LEAST_ACCOUNTS = 20  # of a channel or user agent: nobody is named; tables of official statistics leave out cells of fewer than 3 to 11
+GAP_MS = 43_200_000  # 12 h without a code that is sent are no quiet night but a hole in the log
 SWEEP_MS = 600_000  # how often in log time what is over is counted; has no influence on what is counted
 
 Code = tuple[str, str]  # account and otp_id
@@ -42,6 +43,7 @@ class Counted(msgspec.Struct):
     left: Counter[str] = msgspec.field(default_factory=Counter)
     days: set[date] = set()
     codes: dict[Ms, int] = {}  # accounts that were sent a code, by the beginning of five minutes; whoever asked for it
+    covered: list[tuple[Ms, Ms]] = []  # from and to which arrival dispatches are there without a gap of GAP_MS
 
 
 class Days:
@@ -72,6 +74,8 @@ class Days:
     def take(self, feed: str, record: LogRecord) -> None:
         """Take a record of one of the feeds in ``READ``."""
         self.tick(record.ts)
+        if feed == "otp-dispatches":
+            self._cover(record.ts)
         try:
             addressed = self._ingest.read(feed, record.value, record.ts, record.key)
         except InvalidEvent:
@@ -92,6 +96,13 @@ class Days:
                     self._sent.setdefault(stretch_of(event.occurred_at), set()).add(event.account_id)
                 self._belongs(event)
 
+    def _cover(self, at: Ms) -> None:
+        covered = self.counted.covered
+        if covered and at - covered[-1][1] < GAP_MS:
+            covered[-1] = (min(covered[-1][0], at), max(covered[-1][1], at))
+        else:
+            covered.append((at, at))
+
     def tick(self, arrival: Ms) -> None:
         """Let log time pass, up to the arrival of a record (ms) of any feed."""
         self._now = max(self._now, arrival)
@@ -101,7 +112,7 @@ class Days:
 
     def finish(self) -> Counted:
         """Count what is left at the end of the log."""
-        while self._codes or self._logins:
+        while self._codes or self._logins or self._sent:
             self._sweep(None)
         return self.counted
 
@@ -127,6 +138,7 @@ class Days:
         """Count the codes and logins that began at ``over`` (ms) or before; None: all."""
         for at in [at for at in self._sent if over is None or at + STRETCH_MS <= over]:
             self.counted.codes[at] = self.counted.codes.get(at, 0) + len(self._sent.pop(at))
+            self.counted.days.add(_day(at))
         for key in [key for key, login in self._logins.items() if over is None or login.occurred_at <= over]:
             self._count_login(self._logins.pop(key))
         for code in [code for code, events in self._codes.items() if over is None or events[0].occurred_at <= over]:

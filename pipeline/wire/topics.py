@@ -48,7 +48,16 @@ _ALL = (
     TopicSpec("events", "account_id", "the canonical log, one order per account", "internal", PARTITIONS, "delete", 60 * DAY_MS, True),
     TopicSpec("lines", "line", "telephony and links by phone line", "internal", PARTITIONS, "delete", 7 * DAY_MS, True),
     # One day: the campaign stage counts over an hour, and may be down for a night.
-    TopicSpec("sightings", "entity", "whom accounts met while a code was open", "internal", PARTITIONS, "delete", DAY_MS, True),
+    TopicSpec(
+        "sightings",
+        "entity",
+        "whom accounts met while a code was open, and some that were sent a code",
+        "internal",
+        PARTITIONS,
+        "delete",
+        DAY_MS,
+        True,
+    ),
     # 400 days: a year of audit and the weeks it takes to ask for it.
     TopicSpec("alerts", "account_id", "OCSF detection findings for case management", "out", PARTITIONS, "delete", 400 * DAY_MS, True),
     TopicSpec("decisions", "account_id", "every assessment worth keeping", "out", PARTITIONS, "delete", 400 * DAY_MS, True),
@@ -59,7 +68,11 @@ _ALL = (
     # A learned model is up to 8 MiB (core.learn.snapshot).
     TopicSpec("models", "model_id", "signed snapshots of models, and when they took force", "internal", 1, "compact", None, False, 9 << 20),
     _changelog("detect-state", "account_id and owner epoch", "timelines of accounts"),
-    _changelog("campaign-state", "slot and owner epoch", "callers, senders, devices and addresses of the last hours"),
+    _changelog(
+        "campaign-state",
+        "slot and owner epoch",
+        "callers, senders, devices and addresses of the last hours, and accounts that were sent a code",
+    ),
     _changelog("route-state", "line and owner epoch", "accounts and recent events of lines"),
 )
 TOPICS: dict[str, TopicSpec] = {spec.name: spec for spec in _ALL}

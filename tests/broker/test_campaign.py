@@ -34,9 +34,10 @@ def policy_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def surges_of(values: Iterable[bytes | None]) -> dict[tuple[str, str], float]:
-    """How much of a surge the last decision on each entered code saw."""
+    """How much of a surge the last decision on each entered code saw, where its dispatch is known."""
     decisions = [json.loads(value or b"{}") for value in values]
-    return {(d["account_id"], d["otp_id"]): d["features"]["code_surge_z"] for d in decisions if d["features"].get("entered")}
+    entered = [d for d in decisions if d["features"].get("entered") and "code_surge_z" in d["features"]]
+    return {(d["account_id"], d["otp_id"]): d["features"]["code_surge_z"] for d in entered}
 
 
 def news(live: Deployment) -> list[tuple[int, CampaignSeen | CodesSurged]]:

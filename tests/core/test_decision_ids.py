@@ -64,15 +64,17 @@ def test_what_is_said_again_after_an_alarm_that_was_none_has_an_id_of_its_own() 
     assert first.decision_id != again.decision_id
 
 
-@pytest.mark.parametrize("change", ["champion", "challenger"])
+@pytest.mark.parametrize("change", ["champion", "challenger", "threshold"])
 def test_what_another_model_says_of_the_same_has_an_id_of_its_own(change: str) -> None:
-    """A model comes into force while the alarm lasts; it weighs as the one before."""
+    """A model, or a threshold for it, comes into force while the alarm lasts; it weighs as the one before."""
     quiet = Policy(thresholds=Thresholds(watch=0.04, alert=0.9))  # so that no finding makes the difference
     other: Any = Renamed(Model(quiet))
     detector, t, said = Detector(quiet), new_timeline(ACCOUNT), []
     for event in alarmed_for_a_moment():
         if event.event_id == "c2":
-            detector.model, detector.challengers = (other, ()) if change == "champion" else (detector.model, (other,))
+            detector.model = other if change == "champion" else detector.model
+            detector.challengers = (other,) if change == "challenger" else ()
+            detector.thresholds = Thresholds(watch=0.04, alert=0.7) if change == "threshold" else quiet.thresholds
         t, out = detector.step(t, event)
         said += out
     first, moment, again = (d for d in decisions(said) if d.stage == "at_entry")

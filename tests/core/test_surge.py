@@ -85,6 +85,8 @@ def test_a_level_is_the_spreads_above_the_usual_in_half_ones() -> None:
         z = (log1p(n) - log1p(100)) / spread
         assert level(mark(n), usual) == (0.0 if z < LEAST_Z else z // 0.5 * 0.5), n
     assert level((), usual) == 0.0
+    assert [level(mark(n), flat(0.0)) > 0.0 for n in range(4, 9)] == [False, False, False, True, True], "ln(1 + n) above 2"
+    assert [level(mark(n), flat(0.0, share=0.01)) > 0.0 for n in range(1, 7)] == [False] * 4 + [True] * 2, "four counted are chance"
     assert level(mark(250), flat(1.0)) == pytest.approx(6.5, abs=0.5), "few are usual: chance has the greater part"
     assert level(mark(250), flat(0.0, share=0.01)) == 10.0, "no more than ten"
 
@@ -112,9 +114,12 @@ def test_the_usual_is_that_of_the_hour_of_the_week() -> None:
 # --- what a partition knows
 
 
-@given(st.lists(st.tuples(st.integers(0, 5), st.sampled_from([2.0, 2.5, 4.0, 10.0])), max_size=12), st.randoms(use_true_random=False))
-def test_what_is_heard_in_any_order_and_twice_is_the_same(said: list[tuple[int, float]], random: st.DataObject) -> None:
-    news = [CodesSurged(at=BEGIN + n * STRETCH_MS, arrived_at=BEGIN + n * STRETCH_MS, z=z) for n, z in said]
+@given(
+    st.lists(st.tuples(st.integers(0, 5), st.integers(0, 3), st.sampled_from([2.0, 2.5, 4.0, 10.0])), max_size=12),
+    st.randoms(use_true_random=False),
+)
+def test_what_is_heard_in_any_order_and_twice_is_the_same(said: list[tuple[int, int, float]], random: st.DataObject) -> None:
+    news = [CodesSurged(at=BEGIN + n * STRETCH_MS, arrived_at=BEGIN + n * STRETCH_MS + late, z=z) for n, late, z in said]
     again = [*news, *news]
     random.shuffle(again)  # type: ignore[attr-defined]  # hypothesis hands in a random.Random
     one: dict[int, Surge] = {}
@@ -124,8 +129,9 @@ def test_what_is_heard_in_any_order_and_twice_is_the_same(said: list[tuple[int, 
             hear(table, each)
     assert one == other
     for n in range(7):
-        found = around(one, BEGIN + n * STRETCH_MS + 1)
-        assert (found.z if found is not None else None) == max((z for k, z in said if k in (n, n - 1)), default=None)
+        most = max((z for k, _, z in said if k in (n, n - 1)), default=None)
+        when = [e.arrived_at for e in news if e.z == most and e.at in (BEGIN + n * STRETCH_MS, BEGIN + (n - 1) * STRETCH_MS)]
+        assert around(one, BEGIN + n * STRETCH_MS + 1) == (Surge(min(when), most) if most is not None else None)
 
 
 def test_a_surge_is_remembered_while_a_code_of_it_may_be_open() -> None:
@@ -202,7 +208,7 @@ def lived(events: list[AccountEvent], policy: Policy = QUIET, restart: bool = Fa
 def final(said: list[Outcome]) -> dict[tuple[str, str], tuple[object, ...]]:
     """The last decision on each code that was entered."""
     return {
-        (o.account_id, o.otp_id): (o.level, o.stage, o.probability, o.features["code_surge_z"])
+        (o.account_id, o.otp_id): (o.level, o.stage, o.probability, o.features.get("code_surge_z"))
         for o in said
         if isinstance(o, Decision) and o.stage != "before_entry"
     }
@@ -246,11 +252,11 @@ def test_restart_free(events: list[AccountEvent]) -> None:
     assert lived(events) == lived(events, restart=True)
 
 
-def town(seconds: int, accounts: int = MANY) -> list[AccountEvent]:
+def town(seconds: int, accounts: int = MANY, begin: int = BEGIN) -> list[AccountEvent]:
     """So many accounts, each sent a code at its second and entering it ten later."""
     events: list[AccountEvent] = []
     for n in range(accounts):
-        at = BEGIN + n * 1000 * seconds
+        at = begin + n * 1000 * seconds
         base = {"account_id": f"acct-{n}", "occurred_at": at, "arrived_at": at + 100, "event_id": f"{n}.d"}
         events.append(OtpDispatched(**base, otp_id="o", channel="sms", purpose="login", initiated_by="customer"))  # type: ignore[arg-type]
         base |= {"occurred_at": at + 10_000, "arrived_at": at + 10_100, "event_id": f"{n}.e"}
@@ -287,10 +293,43 @@ def test_an_alert_tells_of_the_surge_beside_what_is_usual() -> None:
     assert isinstance(shown, dict)
     assert shown["usual_accounts"] == 1.0
     assert shown["value"] >= 3.0
-    assert f"unusually many customers: {shown['value']:g} spreads above the usual 1 in five minutes of this hour." in findings[-1].story
+    assert f"unusually many customers: {shown['value']:g} spreads above the usual 1 in five minutes." in findings[-1].story
     calm = [o for o in lived(town(120), eager) if isinstance(o, Finding)]
     assert calm[-1].data["code_surge_z"] == 0.0
     assert "unusually many" not in calm[-1].story
+
+
+def test_where_the_hour_has_just_changed_no_usual_is_named() -> None:
+    """The surge may be that of the five minutes before, of which another number is usual."""
+    eager = msgspec.structs.replace(QUIET, thresholds=Thresholds(watch=1e-9, alert=1e-8))
+    hour = (BEGIN // HOUR + 1) * HOUR
+    said = lived(town(7, begin=hour - STRETCH_MS) + [later(e) for e in town(60, 1, hour + 1000)], eager)
+    last = [o for o in said if isinstance(o, Finding) and o.account_id == "new"][-1]
+    z = last.data["code_surge_z"]
+    assert isinstance(z, float)
+    assert z >= 3.0
+    assert f"{z:g} spreads above the usual in five minutes." in last.story
+
+
+def later(event: AccountEvent) -> AccountEvent:
+    return msgspec.structs.replace(event, account_id="new", event_id="new" + event.event_id)
+
+
+def test_while_a_surge_fades_nothing_is_decided_anew() -> None:
+    """Of two stretches the greater one counts, and when that was known: what is added to the other is no news."""
+    said = [o for o in lived(town(7) + town(20, 15, BEGIN + STRETCH_MS)) if isinstance(o, Decision)]
+    seen: set[tuple[object, ...]] = set()
+    for made in said:
+        content = (made.account_id, made.otp_id, made.stage, made.level, tuple(sorted(made.features.items())), made.event_ids)
+        assert content not in seen, made
+        seen.add(content)
+
+
+def test_where_nobody_tells_of_dispatches_it_is_missing_and_not_zero() -> None:
+    said = lived([e for e in town(7) if isinstance(e, OtpEntered)])
+    made = [o for o in said if isinstance(o, Decision)]
+    assert len(made) == MANY
+    assert all("code_surge_z" not in o.features for o in made)
 
 
 def test_a_receipt_or_a_resend_counts_no_account_again() -> None:

@@ -409,8 +409,8 @@ MUTANTS: Final = (
         "last-surge-wins",
         "of what is said of five minutes the last is believed: read twice or in another order it is less than it was",
         "pipeline/core/surge.py",
-        "    if have is None or have.z < said.z:\n",
-        "    if True:\n",
+        "new if have is None else _greater(have, new)",
+        "new",
         (SURGE,),
     ),
     Mutant(

@@ -4,8 +4,9 @@ import math
 import tomllib
 from collections import Counter
 from collections.abc import Callable
-from datetime import date
+from datetime import date, datetime, timedelta
 from pathlib import Path
+from random import Random
 from statistics import median
 
 import msgspec
@@ -13,16 +14,16 @@ import pytest
 from click.testing import CliRunner, Result
 
 from pipeline.__main__ import main
-from pipeline.core.baselines import MOST_AGENTS
+from pipeline.core.baselines import MOST_AGENTS, Codes
 from pipeline.core.policy import Policy, policy_from
-from pipeline.core.surge import STRETCH_MS, usual_at
+from pipeline.core.surge import LEAST_Z, STRETCH_MS, usual_at
 from pipeline.replay.baselines import LEAST_LOGINS, NoBaselines, Proposal, baselines_of, codes_of, latency_of, median_of, proposed
 from pipeline.replay.honest import LEAST_ACCOUNTS, Counted
 from pipeline.replay.run import Replay
 from pipeline.simulate.identifiers import AGENTS
 from pipeline.simulate.run import simulate
 from pipeline.wire.canonical import user_agent_digest
-from pipeline.wire.log import merge_logs, read_log
+from pipeline.wire.log import LogRecord, merge_logs, read_log
 from pipeline.wire.pseudonym import Pseudonyms
 from tests.replay.raw import DAY, PHONE, START, TOOL, Log, code, verdict
 
@@ -197,11 +198,16 @@ def weeks(days: int, usual: Callable[[int, int], int]) -> dict[int, int]:
     }
 
 
+def usual_of(counted: dict[int, int], *covered: tuple[int, int]) -> Codes | None:
+    """What is proposed of counts; by default the log tells from the first of them to the last."""
+    return codes_of(counted, covered or ((min(counted), max(counted)),))
+
+
 def test_the_usual_of_an_hour_is_its_median_by_day_of_the_week() -> None:
     counted = weeks(22, lambda day, hour: 1000 + 10 * day + hour)
     for at in range(MONDAY + 8 * DAY, MONDAY + 8 * DAY + HOUR_MS, STRETCH_MS):
         counted[at] = 50_000  # a surge of one hour is not the usual
-    found = codes_of(counted)
+    found = usual_of(counted)
     assert found is not None
     for day in range(7):
         for hour in range(24):
@@ -209,30 +215,108 @@ def test_the_usual_of_an_hour_is_its_median_by_day_of_the_week() -> None:
             assert usual_at(found, at) == pytest.approx(1000 + 10 * (at // DAY % 7) + hour, abs=1.1)
     assert found.spread == 0.1, "one more or less of a thousand: no bank is steadier than the floor"
     assert found.share == pytest.approx(200 / 1084, rel=0.01)
-    wild = codes_of({at: n * (2 if at // STRETCH_MS % 4 < 2 else 1) for at, n in weeks(22, lambda *_: 400).items()})
+    wild = usual_of({at: n * (2 if at // STRETCH_MS % 4 < 2 else 1) for at, n in weeks(22, lambda *_: 400).items()})
     assert wild is not None
     assert wild.spread == pytest.approx(1.4826 * math.log(2) / 2, rel=0.2), "half of the time twice as many"
 
 
 def test_less_than_three_weeks_propose_no_usual_of_codes() -> None:
-    assert codes_of({}) is None
-    assert codes_of(weeks(20, lambda *_: 5)) is None
-    whole = codes_of({**weeks(21, lambda *_: 5), MONDAY - STRETCH_MS: 1, MONDAY + 21 * DAY: 1})
+    assert codes_of({}, []) is None
+    assert usual_of(weeks(20, lambda *_: 5)) is None
+    whole = usual_of(weeks(21, lambda *_: 5))
     assert whole is not None
     assert whole.share == 1.0, "where few are sent codes all are counted"
-    cut = weeks(21, lambda *_: 5)
-    assert codes_of(cut) is None, "the first five minutes and the last may be cut, and do not count"
 
 
 def test_a_night_without_a_code_is_a_night_with_none() -> None:
-    found = codes_of({at: n for at, n in weeks(22, lambda *_: 8).items() if at // HOUR_MS % 24 >= 6})
+    found = usual_of({at: n for at, n in weeks(22, lambda *_: 8).items() if at // HOUR_MS % 24 >= 6})
     assert found is not None
     assert {found.accounts[day][3] for day in range(7)} == {0.0}
     assert {found.accounts[day][12] for day in range(7)} == {8.0}
 
 
+def round_the_clock(days: int) -> Log:
+    """The bank, with a code every six hours of some nights and evenings too."""
+    log = bank(50, days)
+    for at in range(START, START + (days - 1) * DAY, DAY // 4):
+        code(log, "acc-1", at + DAY // 8, f"between-{at}", 9)
+    return log
+
+
+def test_a_hole_in_the_log_is_no_quiet_time() -> None:
+    whole, hole = weeks(29, lambda *_: 40), (MONDAY + 9 * DAY, MONDAY + 11 * DAY)
+    holed = {at: n for at, n in whole.items() if not hole[0] <= at < hole[1]}
+    covered = ((MONDAY, hole[0]), (hole[1], MONDAY + 29 * DAY))
+    found, quiet = usual_of(holed, *covered), usual_of(holed, (MONDAY, MONDAY + 29 * DAY))
+    assert found is not None
+    assert quiet is not None
+    assert {n for hours in found.accounts for n in hours} <= {39.0, 40.0, 41.0}, "three other Wednesdays and Thursdays are there"
+    assert found.spread == 0.1
+    assert min(quiet.accounts[2]) < 40.0, "taken for quiet they change what is usual"
+    short = {at: n for at, n in weeks(22, lambda *_: 40).items() if not hole[0] <= at < hole[1]}
+    assert usual_of(short, (MONDAY, hole[0]), (hole[1], MONDAY + 22 * DAY)) is None, "two are too few"
+
+
+def test_days_that_differ_are_a_spread_and_the_mornings_of_one_day_are_not() -> None:
+    """Whole days are busier or quieter, by a fifth up or down: each is held beside the others, not beside itself."""
+    factor = {day: 1.2 if day % 2 else 1 / 1.2 for day in range(22)}
+    found = usual_of({at: round(1000 * factor[(at - MONDAY) // DAY]) for at in weeks(22, lambda *_: 1000)})
+    assert found is not None
+    assert found.spread > 2 * math.log(1.2), "each weekday has one day unlike the others"
+
+
+@pytest.mark.parametrize(("by", "most"), [(0.0, 0.01), (0.1, 0.05), (0.2, 0.05)])
+def test_an_ordinary_day_is_seldom_a_surge(by: float, most: float) -> None:
+    """Three weeks say what is usual, in ten banks whose days are by so much busier or quieter, of the three weeks after."""
+    codes = surging = 0
+    for bank_ in range(10):
+        random = Random(f"bank {bank_} {by}")
+        days = [random.gauss(1.0, by) for _ in range(42)]
+        counted = {
+            at: max(0, round(random.gauss(n := 1000 * days[(at - MONDAY) // DAY] * DAY_SHAPE[at // HOUR_MS % 24], n**0.5 if n > 0 else 0)))
+            for at in range(MONDAY, MONDAY + 42 * DAY, STRETCH_MS)
+        }
+        found = usual_of(dict(list(counted.items())[: 21 * DAY // STRETCH_MS]))
+        assert found is not None
+        for at in range(MONDAY + 21 * DAY, MONDAY + 42 * DAY, STRETCH_MS):
+            z = (math.log1p(counted[at]) - math.log1p(usual_at(found, at))) / (
+                found.spread**2 + 1 / (1 + found.share * usual_at(found, at))
+            ) ** 0.5
+            codes, surging = codes + counted[at], surging + (counted[at] if z >= LEAST_Z else 0)
+    print(f"days that vary by {by:.0%}: {surging / codes:.1%} of codes")
+    assert surging < most * codes
+
+
+DAY_SHAPE = (0.1, 0.05, 0.05, 0.05, 0.05, 0.1, 0.3, 0.6, 0.9, 1, 1, 1, 1, 1, 0.9, 0.9, 0.9, 1, 1, 0.9, 0.7, 0.5, 0.3, 0.2)  # of a bank
+
+
+def test_two_fortnights_with_two_months_between_are_four_weeks(tmp_path: Path) -> None:
+    log = round_the_clock(15)
+    for r in round_the_clock(15).records:
+        log.records.append(LogRecord(r.topic, r.partition, r.offset + 100_000, r.ts + 77 * DAY, r.key, moved(r.value, 77)))
+    said = asked("--log", log.write(tmp_path / "log.jsonl"))
+    codes = policy_from(tomllib.loads(said.output)).baselines.codes
+    assert codes is not None
+    assert {hours[START % DAY // HOUR_MS] for hours in codes.accounts} == {5.0}
+
+
+def test_a_log_of_dispatches_alone_proposes_codes(tmp_path: Path) -> None:
+    log = round_the_clock(23)
+    log.records = [record for record in log.records if record.topic == "otp-dispatches"]
+    said = asked("--log", log.write(tmp_path / "log.jsonl"))
+    assert said.exit_code == 0, said.output
+    assert policy_from(tomllib.loads(said.output)).baselines.codes is not None
+    assert "From 2026-11-22 to 2026-12-14" in said.output
+
+
+def moved(value: bytes | None, days: int) -> bytes:
+    fields = msgspec.json.decode(value or b"")
+    at = datetime.fromisoformat(fields["occurred_at"]) + timedelta(days=days)
+    return msgspec.json.encode({**fields, "occurred_at": at.isoformat(), "event_id": "later-" + fields["event_id"]})
+
+
 def test_the_command_counts_accounts_not_codes_and_none_twice(tmp_path: Path) -> None:
-    log = bank(50, 23)
+    log = round_the_clock(23)
     said = asked("--log", log.write(tmp_path / "log.jsonl"))
     assert said.exit_code == 0, said.output
     codes = policy_from(tomllib.loads(said.output)).baselines.codes
@@ -252,7 +336,7 @@ def test_the_command_counts_accounts_not_codes_and_none_twice(tmp_path: Path) ->
 
 
 def test_a_short_log_says_that_three_weeks_are_needed(tmp_path: Path) -> None:
-    said = asked("--log", bank(50, 20).write(tmp_path / "log.jsonl"))
+    said = asked("--log", round_the_clock(20).write(tmp_path / "log.jsonl"))
     assert said.exit_code == 0, said.output
-    assert "stretches of five minutes with any (36 of each hour of the week are needed: three weeks)" in said.output
+    assert "stretches of five minutes with any (3 days with each hour of the week are needed: three weeks without a hole)" in said.output
     assert "[baselines.codes]" not in said.output

@@ -44,7 +44,9 @@ def day(folder: Path, usual: Policy, **what: float) -> tuple[Final, dict[tuple[s
     seen: Final = {}
     for record in read_log(folder / "decisions.jsonl"):
         made = msgspec.json.decode(record.value or b"")
-        key, z = (made["account_id"], made["otp_id"]), made["features"]["code_surge_z"]
+        key, z = (made["account_id"], made["otp_id"]), made["features"].get("code_surge_z")
+        if z is None:  # the entry of a code of whose dispatch nobody tells
+            continue
         at_entry = seen[key][1] if key in seen else None
         seen[key] = (z, z if at_entry is None and made["stage"] == "at_entry" else at_entry)
     lines = (msgspec.json.decode(line) for line in (folder / "truth.jsonl").read_bytes().splitlines())

@@ -93,7 +93,7 @@ def extract(
     # --- campaigns
     if heard is not None:
         campaign_features(f, e, profile, policy, heard)
-    if policy.baselines.codes is not None:
+    if policy.baselines.codes is not None and first is not None:
         f["code_surge_z"] = heard.surge_z(e.start) if heard is not None else 0.0
 
     # --- line

@@ -136,7 +136,7 @@ FEATURES: dict[str, About] = {
     "same_sender_accounts": _call("accounts", "raises", "one text sender on several accounts", "X2", missing="no campaign is known, or fewer accounts than the policy's"),
     "same_device_accounts": _login("accounts", "raises", "one device, new on several accounts", "X1", missing="no campaign is known, or fewer accounts than the policy's"),
     "same_network_accounts": _login("accounts", "raises", "one address, new on several accounts with new devices", "X1", missing="no campaign is known, or fewer accounts than the policy's"),
-    "code_surge_z": _code("spreads", "raises", "so many customers of the whole bank are sent codes at once: an attack at scale, or an outage of an app; 0: no surge", "X3", missing=_NO_BASELINE),
+    "code_surge_z": _code("spreads", "raises", "so many customers of the whole bank are sent codes at once: an attack at scale, or an outage of an app; 0: no surge", "X3", missing=_NO_BASELINE + ", or nobody tells of codes that are sent"),
     "changes_after": _after("count", "raises", "what the session changed in ten minutes after the entry", "P1"),
     "takeover_change": _after("flag", "raises", "payee, phone, email, password or notifications", "P1", "P3"),
     "device_bound": _after("flag", "raises", "a device was bound; a customer's own new phone does so too", "P1"),
