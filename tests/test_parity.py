@@ -171,8 +171,8 @@ def rerouted(log: Iterable[LogRecord], ingest_at: Callable[[Ms], Ingest], run: R
 def ends(said: list[Outcome], partition: Partition) -> tuple[dict[str, Decision], dict[str, object]]:
     """What everything comes to: the final assessment of each challenge, and each profile once all is sealed.
 
-    A challenge without a decision is one that ended clear and unused. Whether a finding was ever told, and which dispatch
-    taught a link, are of the order.
+    A challenge without a decision is one that ended clear and unused. Whether a finding was ever told, which the id of a decision that is
+    no alert says too, and which dispatch taught a link, are of the order.
     """
     final = {f"{d.account_id}|{d.otp_id}": d for d in said if isinstance(d, Decision)}
     profiles: dict[str, object] = {}
@@ -185,7 +185,7 @@ def ends(said: list[Outcome], partition: Partition) -> tuple[dict[str, Decision]
         links = {line: (link.status, link.status == "linked" and link.occurred_at) for line, link in timeline.profile.links.items()}
         profiles[account] = (msgspec.structs.replace(timeline.profile, revision=0, links={}), links)  # revision counts the steps
     return {
-        key: msgspec.structs.replace(d, finding_uid=None)
+        key: msgspec.structs.replace(d, finding_uid=None, decision_id=d.decision_id if d.level == "alert" else "")
         for key, d in final.items()
         if not (d.level == "clear" and d.stage in ("before_entry", "near_miss"))
     }, profiles
