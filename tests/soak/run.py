@@ -42,7 +42,7 @@ OUT = Path("out/soak.json")
 INSTANTS = ("occurred_at", "expires_at", "since")
 PIECE_S = 0.1  # of traffic that is sent at once
 LOOK_S = 5.0  # between two looks at memory and lag
-ACCOUNTS_PER_RECORD = 0.1  # each account comes back a few times
+ACCOUNTS_PER_RECORD = 0.1  # each account comes back a few times; there are new ones all the time
 FIRST_HOURS = 6.0  # simulated, to see how many records an hour gives
 WARM_UP = 0.25  # of the run, left out of the slope
 SETTLE_S = 600.0
@@ -218,7 +218,7 @@ class Soak:
             wrong = worker.again()
             if wrong:
                 self.wrong.append(f"{wrong} after {self.now:.0f} s")
-        if faults and self.now >= self._next_fault:
+        if faults and self._every_s and self.now >= self._next_fault:
             self._harm()
             self._next_fault = self.now + self._random.uniform(0.5, 1.5) * self._every_s
 
@@ -279,9 +279,9 @@ class Soak:
                         self.wrong.append(f"{worker} ended with {code} when all was done")
 
 
-def simulated(records: int, seed: int, place: Path, console: Console) -> Path:
+def simulated(records: int, accounts: int, seed: int, place: Path, console: Console) -> Path:
     """Simulate a bank for as long as it takes to write so many records, and some more; returns the log."""
-    log, accounts, hours = place / "log.jsonl", max(500, int(records * ACCOUNTS_PER_RECORD)), FIRST_HOURS
+    log, hours = place / "log.jsonl", FIRST_HOURS
     while True:
         console.print(f"simulating {accounts} accounts for {hours:.1f} h")
         simulate(seed, accounts, hours, place, history_days=0)
@@ -352,7 +352,7 @@ def run(asked: argparse.Namespace, console: Console) -> int:
     seconds = 60 * asked.minutes
     wanted = int(asked.rate * seconds)
     with tempfile.TemporaryDirectory(prefix="soak-") as place, LocalKafka() as kafka:
-        log = simulated(wanted, asked.seed, Path(place), console)
+        log = simulated(wanted, asked.accounts or max(500, int(wanted * ACCOUNTS_PER_RECORD)), asked.seed, Path(place), console)
         live = Deployment(kafka.bootstrap, f"soak{uuid.uuid4().hex[:6]}.", log_level="error")
         live.create(log_append_time=True)
         soak = Soak(live, asked.seed, asked.every)
@@ -396,7 +396,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--minutes", type=float, default=20.0)
     parser.add_argument("--rate", type=float, default=500.0, help="raw records per second; about half of what the machine takes")
-    parser.add_argument("--every", type=float, default=20.0, help="seconds between two faults, on average")
+    parser.add_argument("--every", type=float, default=20.0, help="seconds between two faults, on average; 0: none")
+    parser.add_argument("--accounts", type=int, help=f"of the bank; by default one for {1 / ACCOUNTS_PER_RECORD:.0f} records")
     parser.add_argument("--seed", type=int, default=7)
     return run(parser.parse_args(), Console(width=140))
 
