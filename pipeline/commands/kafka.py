@@ -42,7 +42,7 @@ def worker(stages: str, with_parent: bool) -> None:
     ingest    raw topics -> events, lines, beats (the only one that needs the pseudonym key)
     route     lines -> events of the accounts
     detect    events -> alerts, decisions, holds, sightings, examples
-    campaign  sightings -> events: one caller, sender, device or address on several accounts
+    campaign  sightings -> events: one caller, sender, device or address on several accounts; surges of codes
     drift     decisions: tells when a score, a feature or the alert rate has changed, a day at a time (optional)
     learn     examples -> models: learns from verdicts, in a process of its own; needs OFFHOOK_MODEL_KEY_FILE (optional)
     audit     folds a share of the accounts again and says where live differs (optional)
