@@ -8,6 +8,7 @@ from calendar import day_name
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date
+from itertools import pairwise
 from math import log1p
 from pathlib import Path
 from typing import Final
@@ -18,7 +19,7 @@ from pipeline.core.baselines import LEAST_SHARE, LEAST_SPREAD, MOST_AGENTS, Base
 from pipeline.core.events import Channel, Ms
 from pipeline.core.policy import Policy
 from pipeline.core.profile import DAY_MS
-from pipeline.core.surge import STRETCH_MS, hour_of_week, stretch_of
+from pipeline.core.surge import STRETCH_MS, hour_of_week
 from pipeline.replay.honest import LEAST_ACCOUNTS, READ, Counted, Days
 from pipeline.replay.run import PROGRESS_EVERY, Progress
 from pipeline.replay.verdicts import Verdicts
@@ -26,6 +27,7 @@ from pipeline.wire.log import LogRecord, merge_logs
 
 LEAST_ENTRIES = 100  # of a channel: the median is then known to an eighth of the spread (1.25 / sqrt n, standard error at a normal)
 LEAST_LOGINS = 100  # of a user agent: its share is then known to a tenth (1 / sqrt n)
+HOLE_MS = 43_200_000  # 12 h without a code that is sent are no quiet night but a hole in the log
 LEAST_DAYS = 3  # of an hour of the week, so that one surge or one holiday is not the usual
 USUALLY_COUNTED = 200  # accounts of a busy stretch are: three quarters of those whose names are kept, and a doubling is ten standard errors
 LEAST_ALL_LOGINS = 1000  # ten times that: fewer tell no rare user agent from a common one
@@ -103,7 +105,7 @@ def proposed(counted: Counted) -> Proposal:
         rest = total - sum(counted.logins[a] for a in listed)
         needed = f"{LEAST_LOGINS} logins of {LEAST_ACCOUNTS} accounts are needed, of {LEAST_ALL_LOGINS:,}; {MOST_AGENTS} are listed at most"
         left.append(f"user agents: {others:,} with {rest:,} of {total:,} logins ({needed})")
-    codes = codes_of(counted.codes, counted.covered)
+    codes = codes_of(counted.codes)
     if codes is None and counted.codes:
         n = len(counted.codes)
         needed = f"{LEAST_DAYS} days with each hour of the week are needed: three weeks without a hole"
@@ -123,18 +125,18 @@ def proposed(counted: Counted) -> Proposal:
     )
 
 
-def codes_of(counted: Mapping[Ms, int], covered: Sequence[tuple[Ms, Ms]]) -> Codes | None:
+def codes_of(counted: Mapping[Ms, int]) -> Codes | None:
     """The usual number of accounts by hour of the week; None where an hour is not there on three days.
 
-    ``counted``: of stretches by their beginning (ms); ``covered``: from when to when (ms) the log tells, so that a hole in it is no quiet
-    hour. The first stretch and the last of each may be cut, and do not count. The spread is that of each day from the others, in the
-    busier half of the hours, where chance moves a count least.
+    ``counted``: of stretches by their beginning (ms), those without a code left out. The first and the last may be cut, and do not count;
+    nor do those around a hole in the log. The spread is that of each day from the others, in the busier half of the hours, where chance
+    moves a count least.
     """
     cells: dict[tuple[int, int], dict[int, Counter[float]]] = {}  # by hour of the week and day
-    for begin, end in covered:
-        for at in range(stretch_of(begin) + STRETCH_MS, stretch_of(end), STRETCH_MS):
+    for begin, end in _unbroken(sorted(counted)):
+        for at in range(begin + STRETCH_MS, end, STRETCH_MS):
             cells.setdefault(hour_of_week(at), {}).setdefault(at // DAY_MS, Counter())[counted.get(at, 0)] += 1
-    if not counted or len(cells) < 7 * 24 or any(len(days) < LEAST_DAYS for days in cells.values()):
+    if len(cells) < 7 * 24 or any(len(days) < LEAST_DAYS for days in cells.values()):
         return None
     usual = {cell: median_of(sum(days.values(), Counter[float]()).items()) for cell, days in cells.items()}
     busy = median_of((n, 1) for n in usual.values())
@@ -150,6 +152,12 @@ def codes_of(counted: Mapping[Ms, int], covered: Sequence[tuple[Ms, Ms]]) -> Cod
     most = max(usual.values())
     share = 1.0 if most <= USUALLY_COUNTED else _digits(USUALLY_COUNTED / most)
     return Codes(share, round(spread, 4), tuple(tuple(usual[day, hour] for hour in range(24)) for day in range(7)))
+
+
+def _unbroken(told: Sequence[Ms]) -> Iterator[tuple[Ms, Ms]]:
+    """From where to where the stretches follow each other without a hole."""
+    edges = [0, *(n for n in range(1, len(told)) if told[n] - told[n - 1] >= HOLE_MS), len(told)]
+    return ((told[a], told[b - 1]) for a, b in pairwise(edges) if a < b)
 
 
 def latency_of(latencies: Mapping[Ms, int]) -> EntryLatency:

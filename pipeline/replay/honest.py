@@ -26,7 +26,6 @@ from pipeline.wire.pseudonym import Pseudonyms
 READ = ("logins", "otp-dispatches", "otp-entries")
 DISHONEST = FRAUD | {"suspicious", "test"}
 LEAST_ACCOUNTS = 20  # of a channel or user agent: nobody is named; tables of official statistics leave out cells of fewer than 3 to 11
-GAP_MS = 43_200_000  # 12 h without a code that is sent are no quiet night but a hole in the log
 SWEEP_MS = 600_000  # how often in log time what is over is counted; has no influence on what is counted
 
 Code = tuple[str, str]  # account and otp_id
@@ -43,7 +42,6 @@ class Counted(msgspec.Struct):
     left: Counter[str] = msgspec.field(default_factory=Counter)
     days: set[date] = set()
     codes: dict[Ms, int] = {}  # accounts that were sent a code, by the beginning of five minutes; whoever asked for it
-    covered: list[tuple[Ms, Ms]] = []  # from and to which arrival dispatches are there without a gap of GAP_MS
 
 
 class Days:
@@ -74,8 +72,6 @@ class Days:
     def take(self, feed: str, record: LogRecord) -> None:
         """Take a record of one of the feeds in ``READ``."""
         self.tick(record.ts)
-        if feed == "otp-dispatches":
-            self._cover(record.ts)
         try:
             addressed = self._ingest.read(feed, record.value, record.ts, record.key)
         except InvalidEvent:
@@ -95,13 +91,6 @@ class Days:
                 if type(event) is OtpDispatched and event.status != "delivered":
                     self._sent.setdefault(stretch_of(event.occurred_at), set()).add(event.account_id)
                 self._belongs(event)
-
-    def _cover(self, at: Ms) -> None:
-        covered = self.counted.covered
-        if covered and at - covered[-1][1] < GAP_MS:
-            covered[-1] = (min(covered[-1][0], at), max(covered[-1][1], at))
-        else:
-            covered.append((at, at))
 
     def tick(self, arrival: Ms) -> None:
         """Let log time pass, up to the arrival of a record (ms) of any feed."""

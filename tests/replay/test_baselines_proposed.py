@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from pipeline.__main__ import main
-from pipeline.core.baselines import MOST_AGENTS, Codes
+from pipeline.core.baselines import MOST_AGENTS
 from pipeline.core.policy import Policy, policy_from
 from pipeline.core.surge import LEAST_Z, STRETCH_MS, usual_at
 from pipeline.replay.baselines import LEAST_LOGINS, NoBaselines, Proposal, baselines_of, codes_of, latency_of, median_of, proposed
@@ -198,16 +198,11 @@ def weeks(days: int, usual: Callable[[int, int], int]) -> dict[int, int]:
     }
 
 
-def usual_of(counted: dict[int, int], *covered: tuple[int, int]) -> Codes | None:
-    """What is proposed of counts; by default the log tells from the first of them to the last."""
-    return codes_of(counted, covered or ((min(counted), max(counted)),))
-
-
 def test_the_usual_of_an_hour_is_its_median_by_day_of_the_week() -> None:
     counted = weeks(22, lambda day, hour: 1000 + 10 * day + hour)
     for at in range(MONDAY + 8 * DAY, MONDAY + 8 * DAY + HOUR_MS, STRETCH_MS):
         counted[at] = 50_000  # a surge of one hour is not the usual
-    found = usual_of(counted)
+    found = codes_of(counted)
     assert found is not None
     for day in range(7):
         for hour in range(24):
@@ -215,21 +210,21 @@ def test_the_usual_of_an_hour_is_its_median_by_day_of_the_week() -> None:
             assert usual_at(found, at) == pytest.approx(1000 + 10 * (at // DAY % 7) + hour, abs=1.1)
     assert found.spread == 0.1, "one more or less of a thousand: no bank is steadier than the floor"
     assert found.share == pytest.approx(200 / 1084, rel=0.01)
-    wild = usual_of({at: n * (2 if at // STRETCH_MS % 4 < 2 else 1) for at, n in weeks(22, lambda *_: 400).items()})
+    wild = codes_of({at: n * (2 if at // STRETCH_MS % 4 < 2 else 1) for at, n in weeks(22, lambda *_: 400).items()})
     assert wild is not None
     assert wild.spread == pytest.approx(1.4826 * math.log(2) / 2, rel=0.2), "half of the time twice as many"
 
 
 def test_less_than_three_weeks_propose_no_usual_of_codes() -> None:
-    assert codes_of({}, []) is None
-    assert usual_of(weeks(20, lambda *_: 5)) is None
-    whole = usual_of(weeks(21, lambda *_: 5))
+    assert codes_of({}) is None
+    assert codes_of(weeks(20, lambda *_: 5)) is None
+    whole = codes_of(weeks(21, lambda *_: 5))
     assert whole is not None
     assert whole.share == 1.0, "where few are sent codes all are counted"
 
 
 def test_a_night_without_a_code_is_a_night_with_none() -> None:
-    found = usual_of({at: n for at, n in weeks(22, lambda *_: 8).items() if at // HOUR_MS % 24 >= 6})
+    found = codes_of({at: n for at, n in weeks(22, lambda *_: 8).items() if at // HOUR_MS % 24 >= 6})
     assert found is not None
     assert {found.accounts[day][3] for day in range(7)} == {0.0}
     assert {found.accounts[day][12] for day in range(7)} == {8.0}
@@ -246,21 +241,21 @@ def round_the_clock(days: int) -> Log:
 def test_a_hole_in_the_log_is_no_quiet_time() -> None:
     whole, hole = weeks(29, lambda *_: 40), (MONDAY + 9 * DAY, MONDAY + 11 * DAY)
     holed = {at: n for at, n in whole.items() if not hole[0] <= at < hole[1]}
-    covered = ((MONDAY, hole[0]), (hole[1], MONDAY + 29 * DAY))
-    found, quiet = usual_of(holed, *covered), usual_of(holed, (MONDAY, MONDAY + 29 * DAY))
+    quiet = codes_of({at: n if at in holed else 0 for at, n in whole.items()})
+    found = codes_of(holed)
     assert found is not None
     assert quiet is not None
     assert {n for hours in found.accounts for n in hours} <= {39.0, 40.0, 41.0}, "three other Wednesdays and Thursdays are there"
     assert found.spread == 0.1
     assert min(quiet.accounts[2]) < 40.0, "taken for quiet they change what is usual"
     short = {at: n for at, n in weeks(22, lambda *_: 40).items() if not hole[0] <= at < hole[1]}
-    assert usual_of(short, (MONDAY, hole[0]), (hole[1], MONDAY + 22 * DAY)) is None, "two are too few"
+    assert codes_of(short) is None, "two are too few"
 
 
 def test_days_that_differ_are_a_spread_and_the_mornings_of_one_day_are_not() -> None:
     """Whole days are busier or quieter, by a fifth up or down: each is held beside the others, not beside itself."""
     factor = {day: 1.2 if day % 2 else 1 / 1.2 for day in range(22)}
-    found = usual_of({at: round(1000 * factor[(at - MONDAY) // DAY]) for at in weeks(22, lambda *_: 1000)})
+    found = codes_of({at: round(1000 * factor[(at - MONDAY) // DAY]) for at in weeks(22, lambda *_: 1000)})
     assert found is not None
     assert found.spread > 2 * math.log(1.2), "each weekday has one day unlike the others"
 
@@ -276,7 +271,7 @@ def test_an_ordinary_day_is_seldom_a_surge(by: float, most: float) -> None:
             at: max(0, round(random.gauss(n := 1000 * days[(at - MONDAY) // DAY] * DAY_SHAPE[at // HOUR_MS % 24], n**0.5 if n > 0 else 0)))
             for at in range(MONDAY, MONDAY + 42 * DAY, STRETCH_MS)
         }
-        found = usual_of(dict(list(counted.items())[: 21 * DAY // STRETCH_MS]))
+        found = codes_of(dict(list(counted.items())[: 21 * DAY // STRETCH_MS]))
         assert found is not None
         for at in range(MONDAY + 21 * DAY, MONDAY + 42 * DAY, STRETCH_MS):
             z = (math.log1p(counted[at]) - math.log1p(usual_at(found, at))) / (
