@@ -63,8 +63,13 @@ def channel_z(baselines: Baselines, channel: Channel, latency_s: float) -> float
     normal = baselines.entry_latency.get(channel)
     if normal is None:
         return None
-    z = (log1p(latency_s) - log1p(normal.median_s)) / normal.spread
+    z = spreads_above(latency_s, normal.median_s, normal.spread)
     return round(max(-MOST_Z, min(MOST_Z, z)), 6) + 0.0
+
+
+def spreads_above(value: float, usual: float, spread: float) -> float:
+    """How many spreads of ln(1 + x) a value lies above what is usual."""
+    return (log1p(value) - log1p(usual)) / spread
 
 
 def rarity(baselines: Baselines, user_agent: str) -> float | None:

@@ -136,15 +136,16 @@ class Detector:
             self._drop_one(t)
         if type(event) is OtpDispatched or type(event) is OtpEntered:
             self._track(t, event.otp_id)
+        if type(event) is OtpDispatched:
             self._count(t, event, out)
         if t.tracks:
             self._sight(t, event, out)
             self._reassess_touched(t, event, out)
 
-    def _count(self, t: Timeline, event: OtpDispatched | OtpEntered, out: list[Outcome]) -> None:
+    def _count(self, t: Timeline, event: OtpDispatched, out: list[Outcome]) -> None:
         """Say that the account was sent a code, where it is one of those by which the codes of the whole bank are counted."""
         codes, at = self.policy.baselines.codes, event.occurred_at
-        if codes is None or type(event) is OtpEntered or event.status == "delivered" or t.account_id in self.policy.test_accounts:
+        if codes is None or event.status == "delivered" or t.account_id in self.policy.test_accounts:
             return
         if surge.counts(t.account_id, at, codes):
             said = Sighting(entity=surge.entity_of(at), account_id=t.account_id, occurred_at=at, arrived_at=event.arrived_at)

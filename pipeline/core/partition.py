@@ -37,11 +37,10 @@ class Partition:
         self._policy = policy
         self.detector = Detector(policy)
         self._accounts: Store[Timeline] = Store(timeline_module.encode, timeline_module.decode, cached, encoded)
-        self._clock = Clock(policy)
+        self._keep_time(Clock(policy))
         self._models = models or NoModels()
         self._by_hand = Model(policy)
         self.equipped = True  # do the models that the activation in force names stand ready?
-        self.detector.campaigns, self.detector.surges = self._clock.state.campaigns, self._clock.state.surges
         self._settled = -1  # all records up to here are durable: skipped wholesale
         self._offset = -1
         self.tripped: list[tuple[str, Exception]] = []  # accounts whose deadline tripped a bug of ours; the driver takes them out
@@ -49,6 +48,11 @@ class Partition:
         self._heap: list[tuple[Ms, str]] = []  # deadlines; entries that no longer hold are skipped when they come up
         self._meetings = Meetings()  # whom the open challenges met
         self._before: dict[str, Timeline | None] = {}  # what the last record has changed, as it was
+
+    def _keep_time(self, clock: Clock) -> None:
+        """Go by this clock: what runs in the whole bank is part of its state."""
+        self._clock = clock
+        self.detector.campaigns, self.detector.surges = clock.state.campaigns, clock.state.surges
 
     def fold(self, offset: int, event: AnyEvent) -> list[Outcome]:
         """Fold one record. A record whose offset this account (or the whole partition) has already folded yields nothing."""
@@ -214,8 +218,7 @@ class Partition:
             known = msgspec.msgpack.decode(state, type=ClockState)
         except (msgspec.DecodeError, UnicodeDecodeError) as e:
             raise UnsupportedState(f"the clock of a partition is damaged: {type(e).__name__}") from None
-        self._clock = Clock(self._policy, known)
-        self.detector.campaigns, self.detector.surges = self._clock.state.campaigns, self._clock.state.surges
+        self._keep_time(Clock(self._policy, known))
         self.detector.read_to = self._clock.now if self._clock.heard else None
         self.detector.missing = self._clock.missing
         self._settled = self._offset = self._clock.state.offset
@@ -260,8 +263,7 @@ class Partition:
         self._accounts.clear()
         self._heap.clear()
         self._meetings = Meetings()
-        self._clock = Clock(self._policy)
-        self.detector.campaigns, self.detector.surges = self._clock.state.campaigns, self._clock.state.surges
+        self._keep_time(Clock(self._policy))
         self.detector.read_to, self.detector.missing = None, ()
         self.equip()
         self.detector.breaker = Breaker(self._policy.flood)

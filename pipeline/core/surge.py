@@ -5,11 +5,9 @@ names as a set, bounded: of too many the first ones stay, from which their numbe
 grows, so that order, repetition and restarts do not show. An account counts once in a stretch: one that is bombed is no surge.
 """
 
-from math import log1p
-
 import msgspec
 
-from pipeline.core.baselines import MOST_Z, Codes
+from pipeline.core.baselines import MOST_Z, Codes, spreads_above
 from pipeline.core.events import CampaignMark, CodesSurged, Ms
 from pipeline.core.policy import SURGE_STRETCH_S, Policy
 from pipeline.core.profile import HOUR_MS
@@ -79,15 +77,21 @@ def usual_at(codes: Codes, at: Ms) -> float:
 def level(marks: tuple[CampaignMark, ...], codes: Codes) -> float:
     """How many spreads above the usual the accounts of a stretch are, rounded down to half ones; 0 below ``LEAST_Z``, 10 at most.
 
-    Also 0 where fewer than ``LEAST_COUNTED`` were counted. On ln(1 + n), with what chance does to the sample as well: at night it is small.
+    Also 0 where fewer than ``LEAST_COUNTED`` were counted.
     """
     if not marks or len(marks[0].accounts) < LEAST_COUNTED:
         return 0.0
-    usual = usual_at(codes, marks[0].at)
-    found = estimated(marks[0].accounts) / codes.share
-    spread = (codes.spread**2 + 1.0 / (1.0 + codes.share * usual)) ** 0.5
-    z = (log1p(found) - log1p(usual)) / spread
+    z = excess(estimated(marks[0].accounts) / codes.share, marks[0].at, codes)
     return 0.0 if z < LEAST_Z else min(MOST_Z, z // STEP_Z * STEP_Z)
+
+
+def excess(accounts: float, at: Ms, codes: Codes) -> float:
+    """How many spreads above the usual of the moment's stretch so many accounts are.
+
+    On ln(1 + n), with what chance does to the sample as well: at night it is small.
+    """
+    usual = usual_at(codes, at)
+    return spreads_above(accounts, usual, (codes.spread**2 + 1.0 / (1.0 + codes.share * usual)) ** 0.5)
 
 
 class Surge(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -138,20 +138,19 @@ def codes_of(counted: Mapping[Ms, int]) -> Codes | None:
             cells.setdefault(hour_of_week(at), {}).setdefault(at // DAY_MS, Counter())[counted.get(at, 0)] += 1
     if len(cells) < 7 * 24 or any(len(days) < LEAST_DAYS for days in cells.values()):
         return None
-    usual = {cell: median_of(sum(days.values(), Counter[float]()).items()) for cell, days in cells.items()}
+    totals = {cell: sum(days.values(), Counter[float]()) for cell, days in cells.items()}
+    usual = {cell: median_of(total.items()) for cell, total in totals.items()}
     busy = median_of((n, 1) for n in usual.values())
     away: Counter[float] = Counter()
     for cell, days in cells.items():
         if usual[cell] >= busy:
-            total = sum(days.values(), Counter[float]())
             for numbers in days.values():
-                others = log1p(median_of((total - numbers).items()))
+                others = log1p(median_of((totals[cell] - numbers).items()))
                 for n, times in numbers.items():
                     away[abs(log1p(n) - others)] += times
-    spread = max(LEAST_SPREAD, OF_A_NORMAL * median_of(away.items()))
     most = max(usual.values())
     share = 1.0 if most <= USUALLY_COUNTED else _digits(USUALLY_COUNTED / most)
-    return Codes(share, round(spread, 4), tuple(tuple(usual[day, hour] for hour in range(24)) for day in range(7)))
+    return Codes(share, _spread(away), tuple(tuple(usual[day, hour] for hour in range(24)) for day in range(7)))
 
 
 def _unbroken(told: Sequence[Ms]) -> Iterator[tuple[Ms, Ms]]:
@@ -171,8 +170,12 @@ def latency_of(latencies: Mapping[Ms, int]) -> EntryLatency:
     away: Counter[float] = Counter()
     for ms, n in latencies.items():
         away[abs(log1p(ms / 1000) - about)] += n
-    spread = max(LEAST_SPREAD, OF_A_NORMAL * median_of(away.items()))
-    return EntryLatency(max(0.001, round(middle / 1000, 3)), round(spread, 4))
+    return EntryLatency(max(0.001, round(middle / 1000, 3)), _spread(away))
+
+
+def _spread(away: Counter[float]) -> float:
+    """The spread of what lies so far from its median, on ln(1 + x)."""
+    return round(max(LEAST_SPREAD, OF_A_NORMAL * median_of(away.items())), 4)
 
 
 def median_of(values: Iterable[tuple[float, int]]) -> float:

@@ -1,5 +1,6 @@
 """What happens to one household from the first day of the log to the last: its past, its stories, and the days around them."""
 
+from collections.abc import Callable
 from random import Random
 
 import msgspec
@@ -83,7 +84,7 @@ def _honest(diary: Diary, customer: Customer, plan: Plan) -> None:
     seed, name = plan.seed, customer.account_id
     rng = derived(seed, "honest", name)
     hours = clock(plan.live_from, plan.end, customer.offset_min, LOGINS)
-    plain = "B17" if customer.channel == "voice" else "plain"
+    plain = _plain(customer)
     for _ in range(poisson(rng, customer.logins * hours.days)):
         at = hours.pick(rng)
         own = derived(seed, name, at)
@@ -98,19 +99,29 @@ def _honest(diary: Diary, customer: Customer, plan: Plan) -> None:
         payment_code(Scene(diary, customer, plan.family, derived(seed, name, "payment", at), plain, plan.live_from), at)
 
 
+def _plain(customer: Customer) -> str:
+    """The story of an ordinary code: one that is told in a call is a look-alike by itself."""
+    return "B17" if customer.channel == "voice" else "plain"
+
+
 def _attacked(diary: Diary, customer: Customer, plan: Plan) -> None:
-    family, name = plan.family, customer.account_id
+    name = customer.account_id
     rng = derived(plan.seed, "attacked", name)
     hours = clock(plan.live_from, plan.end, customer.offset_min, WORKING)
-    choices = [c for c in family.attackers.stories if plan.wants(c[0])]
+    choices = [c for c in plan.family.attackers.stories if plan.wants(c[0])]
     if not choices or hours.days <= 0.0:
         return
     for _ in range(poisson(rng, plan.prior * _expected(customer, plan, plan.live_from) * _tempting(customer))):
         story = weighted(rng, choices)
         campaign, at = _struck(rng, plan, hours)
-        scene = Scene(diary, customer, family, derived(plan.seed, "attack", name, at), story, plan.live_from)
-        scene.label = "attempt"
-        ATTACKS[story](scene, Attacker(scene, campaign), at)
+        _strike(
+            Scene(diary, customer, plan.family, derived(plan.seed, "attack", name, at), story, plan.live_from), ATTACKS[story], campaign, at
+        )
+
+
+def _strike(scene: Scene, attack: Callable[[Scene, Attacker, int], None], campaign: Campaign | None, at: int) -> None:
+    scene.label = "attempt"
+    attack(scene, Attacker(scene, campaign), at)
 
 
 def _expected(customer: Customer, plan: Plan, begin: int) -> float:
@@ -141,35 +152,34 @@ def _caught_unprepared(diary: Diary, customer: Customer, plan: Plan) -> None:
             continue
         for _ in range(poisson(rng, UNSEEN_SHARE * plan.prior * _expected(customer, plan, plan.live_from) * _tempting(customer))):
             campaign, at = _struck(rng, plan, hours, in_campaigns=kind.in_campaigns)
-            scene = Scene(diary, customer, plan.family, derived(plan.seed, "unseen", story, name, at), story, plan.live_from)
-            scene.label = "attempt"
-            kind.attack(scene, Attacker(scene, campaign), at)
+            _strike(
+                Scene(diary, customer, plan.family, derived(plan.seed, "unseen", story, name, at), story, plan.live_from),
+                kind.attack,
+                campaign,
+                at,
+            )
 
 
 def _surprised(diary: Diary, customer: Customer, plan: Plan, begin: int) -> None:
-    family, name = plan.family, customer.account_id
+    name = customer.account_id
     rng = derived(plan.seed, "emerging", name)
     hours = clock(begin, plan.end, customer.offset_min, WORKING)
     if hours.days <= 0.0:
         return
     for _ in range(poisson(rng, EMERGING * plan.prior * _expected(customer, plan, begin))):
         at = hours.pick(rng)
-        scene = Scene(diary, customer, family, derived(plan.seed, "emerging", name, at), STORY, plan.live_from)
-        scene.label = "attempt"
-        v15(scene, Attacker(scene, None), at)
+        _strike(Scene(diary, customer, plan.family, derived(plan.seed, "emerging", name, at), STORY, plan.live_from), v15, None, at)
 
 
 def _in_a_wave(diary: Diary, customer: Customer, plan: Plan, begin: int) -> None:
     """Attacks as ever, by callers and machines of their own, on many customers at once."""
-    family, name = plan.family, customer.account_id
+    name = customer.account_id
     rng = derived(plan.seed, "wave", name)
-    choices = [c for c in family.attackers.stories if plan.wants(c[0])]
+    choices = [c for c in plan.family.attackers.stories if plan.wants(c[0])]
     if not choices or rng.random() >= WAVE_SHARE:
         return
     story, at = weighted(rng, choices), begin + int(rng.random() * WAVE_MS)
-    scene = Scene(diary, customer, family, derived(plan.seed, "wave", name, at), story, plan.live_from)
-    scene.label = "attempt"
-    ATTACKS[story](scene, Attacker(scene, None), at)
+    _strike(Scene(diary, customer, plan.family, derived(plan.seed, "wave", name, at), story, plan.live_from), ATTACKS[story], None, at)
 
 
 def _in_a_rush(diary: Diary, customer: Customer, plan: Plan, begin: int) -> None:
@@ -179,6 +189,4 @@ def _in_a_rush(diary: Diary, customer: Customer, plan: Plan, begin: int) -> None
         return
     at = begin + int(rng.random() * WAVE_MS)
     own = derived(plan.seed, "rush", customer.account_id, at)
-    plain_login(
-        Scene(diary, customer, plan.family, own, "B17" if customer.channel == "voice" else "plain", plan.live_from), at, asks_code=True
-    )
+    plain_login(Scene(diary, customer, plan.family, own, _plain(customer), plan.live_from), at, asks_code=True)

@@ -147,15 +147,12 @@ def simulate(
         lookalikes=lookalikes if lookalikes is not None else LOOKALIKES if recording is None else 0.0,
         stories=None if stories is None else frozenset(stories),
         campaigns=campaigns(seed, FAMILIES[family], live_from, end),
+        emerging=None if emerging_day is None else live_from + int(emerging_day * DAY),
+        wave=None if wave_hour is None else live_from + int(wave_hour * HOUR),
+        rush=None if rush_hour is None else live_from + int(rush_hour * HOUR),
         unseen=unseen,
         real=None if recording is None else _real(seed, FAMILIES[family], recording),
     )
-    if emerging_day is not None:
-        plan = msgspec.structs.replace(plan, emerging=live_from + int(emerging_day * DAY))
-    if wave_hour is not None:
-        plan = msgspec.structs.replace(plan, wave=live_from + int(wave_hour * HOUR))
-    if rush_hour is not None:
-        plan = msgspec.structs.replace(plan, rush=live_from + int(rush_hour * HOUR))
     coverage = coverage if coverage is not None else COVERAGE if recording is None else 1.0
     out.mkdir(parents=True, exist_ok=True)
     shelves = Shelves(out / ".shelves")

@@ -1,7 +1,5 @@
 """The laws of campaigns, as properties: what several accounts met comes to the same in any order, told twice, and over restarts."""
 
-from itertools import count
-
 import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,11 +11,11 @@ from pipeline.core.gatherer import Gatherer, slot_of
 from pipeline.core.outcome import Decision, Outcome, Sighting
 from pipeline.core.partition import Partition
 from pipeline.core.policy import Campaigns, Policy, Thresholds
+from tests.core import town
 from tests.examples import examples
 
 # low thresholds and two accounts, so that random lives reach every level and make campaigns
 POLICY = Policy(thresholds=Thresholds(watch=0.001, alert=0.02), campaigns=Campaigns(accounts=2, most=3))
-FAR = T0 + 40 * 86_400_000
 STEP = 1000 * POLICY.campaigns.step_s
 
 names = st.sampled_from(["a", "b", "c", "d", "e", "f"])
@@ -76,11 +74,7 @@ def gathered(said: list[Sighting], restart: bool = False) -> dict[str, CampaignS
         if seen is not None:
             last[seen.entity] = seen
         if restart:
-            kept |= fold.changes()
-            clock, fold = fold.clock(), Gatherer(POLICY)
-            for slot, state in kept.items():
-                fold.restore(slot, state)
-            fold.restore_clock(clock)
+            fold = town.restarted(fold, Gatherer(POLICY), kept)
             assert fold.fold(offset, sighting) is None, "a sighting that was folded says nothing again"
     return last
 
@@ -140,32 +134,7 @@ Final = dict[tuple[str, str], tuple[str, str, float, object, object]]
 
 
 def lived(events: list[AccountEvent], policy: Policy = POLICY, restart: bool = False) -> tuple[list[Outcome], Partition]:
-    """Fold the lives of several accounts with the campaign stage beside them, to their end."""
-    partition, gatherer, offsets, sightings_said = Partition(policy), Gatherer(policy), count(), count()
-    kept: dict[str, bytes] = {}
-    said: list[Outcome] = []
-
-    def fold(event: AccountEvent | CampaignSeen) -> None:
-        nonlocal partition
-        outcomes = partition.fold(next(offsets), event)
-        said.extend(outcomes)
-        assert not partition.tripped
-        if restart:
-            kept.update(partition.changes())
-            clock, partition = partition.clock(), Partition(policy)
-            for account, state in kept.items():
-                partition.restore(account, state)
-            partition.restore_clock(clock)
-        for outcome in outcomes:
-            if isinstance(outcome, Sighting) and (seen := gatherer.fold(next(sightings_said), outcome)) is not None:
-                fold(seen)
-
-    for event in events:
-        fold(event)
-    for account in sorted(partition.accounts()):
-        timeline = partition.timeline(account)
-        assert timeline is not None
-        said += partition.detector.fire(timeline, FAR)[1]
+    said, (partition,) = town.lived(events, policy, restart)
     return said, partition
 
 

@@ -1,6 +1,5 @@
 """Is a surge of codes seen as what it is, whatever the order, twice, over restarts, and however many accounts there are?"""
 
-from itertools import count
 from math import log1p
 
 import msgspec
@@ -31,7 +30,8 @@ from pipeline.core.surge import (
     stretch_of,
     usual_at,
 )
-from tests.core.test_campaign_laws import FAR, shuffled
+from tests.core import town as town_
+from tests.core.test_campaign_laws import shuffled
 from tests.examples import examples
 
 HOUR = 3_600_000
@@ -164,44 +164,9 @@ def test_the_campaign_stage_keeps_no_more_names_than_it_counts_by() -> None:
 
 
 def lived(events: list[AccountEvent], policy: Policy = QUIET, restart: bool = False) -> list[Outcome]:
-    """Fold the lives of several accounts in two partitions with the campaign stage beside them, to their end."""
-    partitions, gatherer, offsets, sightings_said = [Partition(policy), Partition(policy)], Gatherer(policy), count(), count()
-    kept: list[dict[str, bytes]] = [{}, {}]
-    slots: dict[str, bytes] = {}
-    said: list[Outcome] = []
-
-    def fold(event: AccountEvent | CodesSurged) -> None:
-        nonlocal gatherer
-        for p in (0, 1) if isinstance(event, CodesSurged) else (len(event.account_id) % 2,):
-            outcomes = partitions[p].fold(next(offsets), event)
-            said.extend(outcomes)
-            assert not partitions[p].tripped
-            if restart:
-                kept[p] |= partitions[p].changes()
-                clock, partitions[p] = partitions[p].clock(), Partition(policy)
-                for account, state in kept[p].items():
-                    partitions[p].restore(account, state)
-                partitions[p].restore_clock(clock)
-            for outcome in outcomes:
-                if isinstance(outcome, Sighting):
-                    seen = gatherer.fold(next(sightings_said), outcome)
-                    if restart:
-                        slots.update(gatherer.changes())
-                        clock, gatherer = gatherer.clock(), Gatherer(policy)
-                        for slot, state in slots.items():
-                            gatherer.restore(slot, state)
-                        gatherer.restore_clock(clock)
-                    if seen is not None:
-                        assert isinstance(seen, CodesSurged)
-                        fold(seen)
-
-    for event in events:
-        fold(event)
-    for partition in partitions:
-        for account in sorted(partition.accounts()):
-            timeline = partition.timeline(account)
-            assert timeline is not None
-            said += partition.detector.fire(timeline, FAR)[1]
+    """In two partitions."""
+    said, folds = town_.lived(events, policy, restart, partitions=2)
+    assert not any(fold.detector.campaigns for fold in folds), "only surges are told"
     return said
 
 

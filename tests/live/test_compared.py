@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.core.beats import BeatMaker
 from pipeline.core.errors import InvalidEvent, UnsupportedState
-from pipeline.core.events import FEEDS, AnyEvent, Beat, CampaignSeen, CodesSurged
+from pipeline.core.events import FEEDS, AnyEvent, Keyless
 from pipeline.core.gatherer import Gatherer
 from pipeline.core.outcome import Sighting
 from pipeline.core.partition import Partition
@@ -49,7 +49,7 @@ def events(tmp_path_factory: pytest.TempPathFactory) -> list[Event]:
     detect, gatherer, sightings = Partition(POLICY), Gatherer(POLICY), count()
 
     def add(event: AnyEvent) -> None:
-        keyless = isinstance(event, Beat | CampaignSeen | CodesSurged)
+        keyless = isinstance(event, Keyless)
         found.append(Event(now, None if keyless else event.account_id.encode(), encode_event(event)))
         for outcome in detect.fold(len(found), event):
             if isinstance(outcome, Sighting) and (said := gatherer.fold(next(sightings), outcome)) is not None:

@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 from pipeline.__main__ import main
 from pipeline.core.baselines import MOST_AGENTS
 from pipeline.core.policy import Policy, policy_from
-from pipeline.core.surge import LEAST_Z, STRETCH_MS, usual_at
+from pipeline.core.surge import LEAST_Z, STRETCH_MS, excess, usual_at
 from pipeline.replay.baselines import LEAST_LOGINS, NoBaselines, Proposal, baselines_of, codes_of, latency_of, median_of, proposed
 from pipeline.replay.honest import LEAST_ACCOUNTS, Counted
 from pipeline.replay.run import Replay
@@ -274,9 +274,7 @@ def test_an_ordinary_day_is_seldom_a_surge(by: float, most: float) -> None:
         found = codes_of(dict(list(counted.items())[: 21 * DAY // STRETCH_MS]))
         assert found is not None
         for at in range(MONDAY + 21 * DAY, MONDAY + 42 * DAY, STRETCH_MS):
-            z = (math.log1p(counted[at]) - math.log1p(usual_at(found, at))) / (
-                found.spread**2 + 1 / (1 + found.share * usual_at(found, at))
-            ) ** 0.5
+            z = excess(counted[at], at, found)
             codes, surging = codes + counted[at], surging + (counted[at] if z >= LEAST_Z else 0)
     print(f"days that vary by {by:.0%}: {surging / codes:.1%} of codes")
     assert surging < most * codes

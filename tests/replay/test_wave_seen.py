@@ -4,7 +4,6 @@ The figures are printed with ``-s``. A surge says when, not who: customers who l
 """
 
 import tomllib
-from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from pipeline.core.learn.measures import roc_auc
 from pipeline.core.policy import Policy, policy_from
 from pipeline.core.surge import LEAST_Z
 from pipeline.replay.baselines import baselines_of
@@ -53,12 +53,6 @@ def day(folder: Path, usual: Policy, **what: float) -> tuple[Final, dict[tuple[s
     return seen, {(t["account_id"], t["otp_id"]): t["label"] for t in lines if not t["history"]}
 
 
-def auc(positive: Sequence[float], negative: Sequence[float]) -> float:
-    """How often one of the first is above one of the second, ties half."""
-    known = sorted(negative)
-    return sum(bisect_left(known, z) + bisect_right(known, z) for z in positive) / 2 / len(positive) / len(known)
-
-
 def surges(zs: Sequence[float]) -> int:
     return sum(z >= LEAST_Z for z in zs)
 
@@ -72,8 +66,8 @@ def test_a_wave_is_seen_at_the_entry_and_a_rush_looks_the_same(usual: Policy, tm
     others = [waved[k][0] for k in waved if with_wave.get(k) == "benign"]
     rush = [rushed[k][0] for k in rushed if k in with_rush and k not in truth]
     at_entry = [z for _, z in attacks if z is not None]
-    separated = auc([z for z, _ in attacks], others)
     ended, ordinary = [z for z, _ in attacks], [z for z, _ in calm.values()]
+    separated = roc_auc([*ended, *others], [True] * len(ended) + [False] * len(others))
     print(
         f"\n{len(attacks)} attacks in 20 minutes: AUC {separated:.3f} beside {len(others):,} other codes of the day; a surge at "
         f"{surges(at_entry)} of {len(at_entry)} entries, in the end at {surges(ended)} attacks and at {surges(others)} other codes; on a "
