@@ -158,7 +158,10 @@ def build(recent: tuple[RecentEvent, ...], otp_id: str, now: Ms, policy: Policy)
         if event.session_id == session or (session is None and start - event.occurred_at <= LOGIN_BEFORE_MS):
             login = event
             break
-    others = sorted((c for c in every.values() if c is not challenge and since <= c.start <= start), key=lambda c: (c.start, c.otp_id))
+    others = [c for c in every.values() if c is not challenge and since <= c.start <= start]
+    for c in others:  # what becomes of them later is nothing that this one is assessed by, or assessed anew for
+        c.entries[:] = [x for x in c.entries if x.occurred_at <= until]
+    others.sort(key=lambda c: (c.start, c.otp_id))
     return Episode(
         challenge=challenge,
         now=now,

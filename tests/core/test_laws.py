@@ -9,7 +9,7 @@ from strategies import ACCOUNT, T0, lives
 
 from pipeline.core import timeline as timelines
 from pipeline.core.detector import Detector, new_timeline
-from pipeline.core.events import AccountEvent, Snoozed
+from pipeline.core.events import AccountEvent, LoggedIn, OtpDispatched, OtpEntered, Snoozed
 from pipeline.core.outcome import Decision, Example, Finding, Late, Outcome
 from pipeline.core.policy import Bounds, Policy, Thresholds
 from pipeline.core.profile import Profile
@@ -250,3 +250,19 @@ def test_a_suppressed_finding_neither_holds_nor_keeps_another_from_paging(events
                 assert told[finding.part_of].suppressed is None
         for track in t.tracks:
             assert track.hold_until is None or (track.finding is not None and track.finding.suppressed is None)
+
+
+def test_what_becomes_of_another_code_after_the_end_of_this_one_is_nothing_it_is_assessed_by() -> None:
+    """A millisecond after the last moment that concerns an entry, a code that had been left unused is used after all."""
+    base = {"account_id": ACCOUNT}
+    left = OtpDispatched(
+        **base, event_id="e1", occurred_at=T0, arrived_at=T0, otp_id="o1", channel="sms", purpose="login", initiated_by="customer"
+    )  # type: ignore[arg-type]
+    login = LoggedIn(**base, event_id="e2", occurred_at=T0, arrived_at=T0, session_id="s1", outcome="passed", flow="login")  # type: ignore[arg-type]
+    entry = OtpEntered(**base, event_id="e3", occurred_at=T0 + 1, arrived_at=T0 + 1, otp_id="o2", outcome="accepted")  # type: ignore[arg-type]
+    after = T0 + 2 + 1000 * POLICY.windows.after_s
+    used = OtpEntered(**base, event_id="e4", occurred_at=after, arrived_at=after, otp_id="o1", outcome="accepted")  # type: ignore[arg-type]
+    orders: list[list[AccountEvent]] = [[left, login, entry, used], [left, entry, login, used], [entry, left, login, used]]
+    said = [[o for o in lived(events)[1] if isinstance(o, Decision) and o.otp_id == "o2"][-1] for events in orders]
+    assert [made.features["abandoned_codes"] for made in said] == [1, 1, 1]
+    assert len({made.decision_id for made in said}) == 1
